@@ -1,0 +1,60 @@
+# The one task file: `make` lists the tasks. Every task sets up what it needs and can be repeated.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports bare bench lock torch clean ci
+
+help:  ## list the tasks
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+$(VENV)/.runtime: requirements/build.txt requirements/runtime.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=')"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.runtime  ## set up, load this project's documents and history, recall answers
+	$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.dev  ## set up and run the tests with branch coverage
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
+
+lint: $(VENV)/.dev  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## mypy --strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev  ## import contracts
+	$(BIN)/lint-imports
+
+bare: $(VENV)/.runtime  ## a plain install: its size, what it holds, and that it works
+	$(PYTHON) scripts/check_install.py
+
+bench: $(VENV)/.dev  ## start-up and load figures, as ratios
+	$(BIN)/python scripts/benchmark_startup.py
+	$(BIN)/python scripts/benchmark_load.py
+
+torch: $(VENV)/.dev  ## the torch exporter, tested in an environment of its own
+	$(PYTHON) -m venv $(VENV)-torch
+	$(VENV)-torch/bin/python -m pip install --quiet -r requirements/golden.txt -r requirements/torch-test.txt
+	$(VENV)-torch/bin/python -m pip install --quiet --editable .
+	$(VENV)-torch/bin/python -m pytest tests/models/test_torch_exporter.py
+
+lock: $(VENV)/.dev  ## renew the hashed requirements
+	$(BIN)/python scripts/lock.py
+
+ci: test lint types imports bare demo  ## everything that must hold before a merge
+
+clean:  ## remove what the other tasks made
+	rm -rf $(VENV) $(VENV)-torch .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
