@@ -1,0 +1,1 @@
+"""What everything else stands on: data types, interfaces, errors, settings and arithmetic."""

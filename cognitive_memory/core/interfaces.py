@@ -1,0 +1,343 @@
+"""The seams: what third parties implement, and what front ends hold.
+
+Each concept has as few abstract methods as it can; the rest is derived from them.
+The suites in ``cognitive_memory.testing`` state these contracts as tests.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from .errors import SourceError
+from .memory import (
+    CognitiveMemory,
+    LoadReport,
+    MemoryConnection,
+    MemoryFilter,
+    SearchResult,
+    TextHit,
+    VectorHit,
+)
+from .similarity import Vector, cosine
+
+Span = tuple[int, int]
+"""Start and end of a chunk, in characters of its text."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+class Closing:
+    """``close()`` and the ``with`` statement."""
+
+    def close(self) -> None:
+        """Release what is held; closing twice is allowed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class EmbeddingProvider(Closing, ABC):
+    """Text to unit vectors. Implement ``encode_batch`` and set the two attributes."""
+
+    dimension: int
+    fingerprint: str
+    """Names everything that decides the vectors: model, precision, weights, tokenizer, pooling."""
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        """(n, dim) float32, unit rows, in the order of ``texts``; no texts give (0, dim)."""
+
+    def encode(self, text: str) -> Vector:
+        """(dim,) float32, unit length."""
+        vector: Vector = self.encode_batch([text])[0]
+        return vector
+
+    def encode_query(self, text: str) -> Vector:
+        """(dim,) float32: the text as a question, for models that prompt queries otherwise."""
+        return self.encode(text)
+
+    def chunk_batch(self, texts: Sequence[str]) -> list[list[Span]]:
+        """For each text the spans that fit the model, in order, together covering it.
+
+        The default has no limit: one span for each text.
+        """
+        return [[(0, len(text))] for text in texts]
+
+    def compute_similarity(self, first: Vector, second: Vector) -> float:
+        """Cosine of two (dim,) vectors, in [-1, 1]."""
+        return float(cosine(first, second[None, :])[0])
+
+    def compute_batch_similarity(self, query: Vector, vectors: Vector) -> Vector:
+        """Cosine of ``query`` (dim,) with each row of (n, dim): (n,) float32 in [-1, 1]."""
+        return cosine(query, vectors)
+
+    def warm_up(self) -> None:
+        """Get ready in the background, if there is anything to get ready."""
+
+    def get_embedding_dimension(self) -> int:
+        """Length of a vector."""
+        return self.dimension
+
+    def get_model_info(self) -> dict[str, Any]:
+        """JSON values that describe the model to a person."""
+        return {"dimension": self.dimension, "fingerprint": self.fingerprint}
+
+
+class VectorStorage(Closing, ABC):
+    """Unit vectors by memory and chunk, and exact or approximate search over them."""
+
+    @abstractmethod
+    def bind_embedding(self, fingerprint: str, dimension: int) -> None:
+        """Remember whose vectors these are; call it before storing or searching.
+
+        Raises ``FingerprintMismatchError`` when the store holds those of another embedding.
+        """
+
+    @abstractmethod
+    def store_vectors(self, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]) -> None:
+        """Replace the vectors of each memory by its (chunks, dim) float32 array.
+
+        Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN or infinity.
+        """
+
+    @abstractmethod
+    def search_similar(
+        self,
+        query: Vector,
+        k: int,
+        filters: MemoryFilter | None = None,
+        min_score: float | None = None,
+    ) -> list[VectorHit]:
+        """The ``k`` best memories by their best chunk, best first, ties by id.
+
+        ``query``: (dim,) float32. ``min_score`` is inclusive; ``k`` beyond the count returns all.
+        """
+
+    @abstractmethod
+    def delete_vectors(self, memory_ids: Sequence[str]) -> int:
+        """Number of memories whose vectors were there and are gone."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """Number of vectors (chunks, not memories)."""
+
+
+class MemoryStorage(Closing, ABC):
+    """The record: memories as they were given."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes inside it become durable together, or none of them; it can be nested."""
+
+    @abstractmethod
+    def save_memories(self, memories: Sequence[CognitiveMemory]) -> None:
+        """Insert, or replace those with the same id."""
+
+    @abstractmethod
+    def get_memories(self, memory_ids: Sequence[str]) -> list[CognitiveMemory]:
+        """Those that exist, in the order asked for."""
+
+    @abstractmethod
+    def find_memories(
+        self, filters: MemoryFilter | None = None, limit: int | None = None
+    ) -> list[CognitiveMemory]:
+        """Those that match, newest first, ties by id."""
+
+    @abstractmethod
+    def delete_memories(self, memory_ids: Sequence[str]) -> int:
+        """Number of memories that were there and are gone, with all that hangs on them."""
+
+    @abstractmethod
+    def record_access(self, memory_ids: Sequence[str], moment: datetime) -> None:
+        """Count one access to each; nothing happens in a store that cannot be written."""
+
+    @abstractmethod
+    def get_statistics(self) -> dict[str, Any]:
+        """JSON values: counts by level and type, size in bytes, schema version, fingerprint."""
+
+
+class ConnectionGraph(ABC):
+    """Directed edges between memories."""
+
+    @abstractmethod
+    def add_connections(self, connections: Sequence[MemoryConnection]) -> None:
+        """Insert, or replace the edge of the same ends and type.
+
+        Raises ``InvalidInputError`` when an end does not exist or the strength is not in (0, 1].
+        """
+
+    @abstractmethod
+    def replace_connections(
+        self, memory_ids: Sequence[str], connections: Sequence[MemoryConnection]
+    ) -> None:
+        """Drop the edges that begin at these memories, explicit ones excepted, and add others."""
+
+    @abstractmethod
+    def get_connections(self, memory_ids: Sequence[str]) -> list[MemoryConnection]:
+        """All edges that begin or end at one of these memories, strongest first."""
+
+
+class LexicalIndex(ABC):
+    """Search by words."""
+
+    @abstractmethod
+    def search_text(self, query: str, k: int, filters: MemoryFilter | None = None) -> list[TextHit]:
+        """The ``k`` best memories that share a word with ``query``, best first, ties by id.
+
+        Any text is a valid query; one without words finds nothing.
+        """
+
+
+class MemoryLoader(ABC):
+    """Turns files or histories into memories, with ids derived from source and position."""
+
+    kind: str
+    """The word that selects this loader."""
+
+    append_only: bool = False
+    """Whether memories that a source no longer gives are kept (a history shown in part)."""
+
+    @abstractmethod
+    def find_sources(self, path: str) -> list[str]:
+        """Sources of this loader's kind at or below ``path``, sorted; none is an empty list.
+
+        They are spelled as the ``source_path`` of their memories, however ``path`` is spelled.
+        """
+
+    @abstractmethod
+    def load_from_source(self, source: str, **options: Any) -> list[CognitiveMemory]:
+        """The memories of one source, in order.
+
+        Raises ``SourceError`` when it cannot be read. Unknown options are ignored.
+        """
+
+    @abstractmethod
+    def extract_connections(self, memories: Sequence[CognitiveMemory]) -> list[MemoryConnection]:
+        """The edges among the memories of one source."""
+
+    def validate_source(self, path: str) -> bool:
+        """Whether there is a source of this kind at or below ``path``; never raises."""
+        try:
+            return bool(self.find_sources(path))
+        except SourceError:
+            return False
+
+    def get_supported_extensions(self) -> list[str]:
+        """File name endings with their dots; empty where files are not the unit."""
+        return []
+
+
+class RetrievalEngine(ABC):
+    """Ranks memories for a query."""
+
+    @abstractmethod
+    def search(self, query: str, k: int, filters: MemoryFilter | None = None) -> list[SearchResult]:
+        """The ``k`` best, best first, ties by id, each with the parts of its score."""
+
+    @abstractmethod
+    def recall(
+        self, query: str, k: int, filters: MemoryFilter | None = None
+    ) -> dict[str, list[SearchResult]]:
+        """The same ranking in groups, ``core`` and ``peripheral``, and ``bridge`` beside them.
+
+        A bridge is connected to what is core and would not have been shown by the ranking.
+        """
+
+
+class CognitiveSystem(Closing, ABC):
+    """What front ends hold: store, recall, load, delete."""
+
+    embedding_provider: EmbeddingProvider
+    loaders: Sequence[MemoryLoader]
+
+    @abstractmethod
+    def store_experience(self, text: str, context: Mapping[str, Any] | None = None) -> str:
+        """Store one text durably and return its id.
+
+        Raises ``InvalidInputError`` for text or context that cannot be accepted.
+        """
+
+    @abstractmethod
+    def store_experiences(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[Mapping[str, Any] | None] | None = None,
+        progress: Progress | None = None,
+    ) -> list[str]:
+        """Store many texts in batches, each batch durable once it is done; ids in order.
+
+        Every text and context is checked before the first is stored.
+        """
+
+    @abstractmethod
+    def retrieve_memory(self, memory_id: str) -> CognitiveMemory | None:
+        """One memory, or ``None``."""
+
+    @abstractmethod
+    def retrieve_memories(
+        self,
+        query: str,
+        types: Sequence[str] | None = None,
+        max_results: int = 20,
+        filters: MemoryFilter | None = None,
+    ) -> dict[str, list[SearchResult]]:
+        """Recall in groups: ``core``, ``peripheral`` and ``bridge``; ``types`` asks for some.
+
+        ``core`` and ``peripheral`` together hold at most ``max_results``.
+        """
+
+    @abstractmethod
+    def search(
+        self, query: str, k: int = 10, filters: MemoryFilter | None = None
+    ) -> list[SearchResult]:
+        """The same ranking, flat."""
+
+    @abstractmethod
+    def get_memories_by_tags(self, tags: Sequence[str]) -> list[CognitiveMemory]:
+        """Memories that have any of the tags, newest first."""
+
+    @abstractmethod
+    def delete_memory_by_id(self, memory_id: str) -> dict[str, Any]:
+        """Keys ``memory_id``, ``deleted_count``, ``processing_time`` (seconds)."""
+
+    @abstractmethod
+    def delete_memories_by_tags(self, tags: Sequence[str]) -> dict[str, Any]:
+        """Keys ``tags``, ``deleted_count``, ``processing_time`` (seconds)."""
+
+    @abstractmethod
+    def delete_memories_by_source_path(self, source_path: str) -> dict[str, Any]:
+        """Keys ``source_path``, ``deleted_count``, ``processing_time`` (seconds)."""
+
+    @abstractmethod
+    def load(
+        self, path: str, progress: Progress | None = None, kinds: Sequence[str] | None = None
+    ) -> LoadReport:
+        """Load everything at or below ``path`` that a loader (of these ``kinds``) knows.
+
+        Loading again updates and never duplicates; each source changes as a whole or not at all.
+        Raises ``SourceError`` when there is nothing to load.
+        """
+
+    @abstractmethod
+    def load_memories_from_source(
+        self, loader: MemoryLoader, source: str, **options: Any
+    ) -> LoadReport:
+        """The same for the sources at ``source`` of a loader that the caller brings."""
+
+    @abstractmethod
+    def get_memory_stats(self) -> dict[str, Any]:
+        """JSON values under ``memory_counts`` and ``storage_stats``."""

@@ -1,0 +1,128 @@
+"""What is stored and what comes back: plain, frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+CONCEPT, CONTEXT, EPISODE = 0, 1, 2
+"""Hierarchy levels, most abstract first."""
+
+
+class MemoryType(StrEnum):
+    """Kind of a memory: something that happened, or something that holds."""
+
+    EPISODIC = "episodic"
+    SEMANTIC = "semantic"
+
+
+class ConnectionType(StrEnum):
+    """Why two memories are connected."""
+
+    SEQUENTIAL = "sequential"
+    HIERARCHICAL = "hierarchical"
+    EXPLICIT = "explicit"
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Aware UTC; a naive time is taken as local."""
+    return moment.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CognitiveMemory:
+    """One memory. ``source_path`` names what a loader read it from; times are aware UTC."""
+
+    id: str
+    content: str
+    hierarchy_level: int = EPISODE
+    memory_type: MemoryType = MemoryType.EPISODIC
+    importance_score: float = 0.0
+    tags: tuple[str, ...] = ()
+    source_path: str | None = None
+    source_type: str = "manual_entry"
+    created_date: datetime
+    last_accessed: datetime
+    access_count: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values only."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConnection:
+    """A directed edge; ``strength`` lies in (0, 1]."""
+
+    source_id: str
+    target_id: str
+    connection_type: ConnectionType = ConnectionType.EXPLICIT
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFilter:
+    """Conditions that a memory must meet, all of them; ``None`` asks nothing.
+
+    ``tags`` matches a memory that has any of them; the time range is
+    ``created_from <= created_date < created_until``.
+    """
+
+    memory_ids: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    source_path: str | None = None
+    hierarchy_levels: tuple[int, ...] | None = None
+    memory_types: tuple[str, ...] | None = None
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VectorHit:
+    """A memory found by its best chunk; ``score`` is the cosine in [-1, 1]."""
+
+    memory_id: str
+    score: float
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextHit:
+    """A memory found by its words; ``score`` is positive, higher is better, unbounded."""
+
+    memory_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A ranked memory. ``parts`` add up to ``score``; ``chunk`` is the best-matching chunk."""
+
+    memory: CognitiveMemory
+    score: float
+    parts: Mapping[str, float]
+    chunk: int = 0
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a load did, in memories; ``deleted`` are those that their source no longer holds."""
+
+    sources: int = 0
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    connections: int = 0
+
+    def __add__(self, other: LoadReport) -> LoadReport:
+        return LoadReport(
+            self.sources + other.sources,
+            self.added + other.added,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            self.deleted + other.deleted,
+            self.connections + other.connections,
+        )

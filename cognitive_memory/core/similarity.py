@@ -1,0 +1,52 @@
+"""The only copies of this arithmetic: unit rows, cosine, the best k."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DimensionMismatchError
+
+Vector = NDArray[np.float32]
+"""(dim,) or (n, dim) float32."""
+
+
+def normalize(vectors: Vector) -> Vector:
+    """Rows scaled to unit length; a zero row stays zero.
+
+    ``vectors``: (dim,) or (n, dim); returns the same shape, float32.
+    """
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+
+
+def cosine(query: Vector, vectors: Vector) -> Vector:
+    """Cosine of ``query`` (dim,) with each row of ``vectors`` (n, dim): (n,) float32 in [-1, 1].
+
+    Raises ``DimensionMismatchError`` when the lengths differ.
+    """
+    if query.shape[-1] != vectors.shape[-1]:
+        raise DimensionMismatchError(
+            f"got {query.shape[-1]} dimensions to compare with {vectors.shape[-1]}; "
+            "both vectors must come from the same model"
+        )
+    products = normalize(vectors) @ normalize(query)
+    return np.asarray(np.clip(products, -1.0, 1.0), dtype=np.float32)
+
+
+def top_k(scores: NDArray[np.floating], k: int, slack: float = 0.0) -> NDArray[np.intp]:
+    """Indices of the ``k`` best scores, best first, with all within ``slack`` of the last.
+
+    So at least ``min(k, n)`` come back, and more where there are ties: the caller breaks them.
+
+    >>> top_k(np.array([0.1, 0.9, 0.5, 0.5], dtype=np.float32), 2)
+    array([1, 2, 3])
+    """
+    if k <= 0 or scores.size == 0:
+        return np.empty(0, dtype=np.intp)
+    if k >= scores.size:
+        chosen = np.arange(scores.size)
+    else:
+        kth = np.partition(scores, scores.size - k)[scores.size - k]
+        chosen = np.flatnonzero(scores >= kth - slack)
+    return chosen[np.argsort(-scores[chosen], kind="stable")]
