@@ -1,0 +1,74 @@
+"""The second way to a graph: PyTorch's exporter, for architectures that the builder does not know.
+
+Needs the extra ``torch``; its packages are imported inside the function and nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import ConversionError, MissingExtraError
+from .registry import ModelRecipe
+
+OPSET = 17
+
+
+def export_graph(source: Path, target: Path, recipe: ModelRecipe) -> int:
+    """Trace the model in ``source`` with its pooling into the ONNX file ``target``.
+
+    Returns the opset. Raises ``MissingExtraError`` without torch, ``ConversionError`` when the
+    model cannot be loaded or traced, or its pooling is not ``mean``.
+    """
+    try:
+        import torch
+        from transformers import AutoModel
+    except ImportError as error:
+        raise MissingExtraError(
+            f"--exporter torch needs {error.name}; pip install 'cognitive-memory-onnx[torch]'"
+        ) from None
+    if recipe.pooling != "mean":
+        raise ConversionError(f"pooling {recipe.pooling!r} cannot be exported; supported: 'mean'")
+    try:
+        # The plain attention is traced: the fused one of torch has no standard operator.
+        encoder = AutoModel.from_pretrained(
+            source, local_files_only=True, attn_implementation="eager"
+        ).eval()
+        with torch.no_grad():
+            torch.onnx.export(
+                _sentence_encoder(encoder),
+                tuple(torch.ones(2, 8, dtype=torch.int64) for _ in range(2)),
+                str(target),
+                input_names=["input_ids", "attention_mask"],
+                output_names=["embeddings"],
+                dynamic_axes={
+                    "input_ids": {0: "batch", 1: "length"},
+                    "attention_mask": {0: "batch", 1: "length"},
+                    "embeddings": {0: "batch"},
+                },
+                opset_version=OPSET,
+                # The tracing exporter: the graphs of the newer one defeat ONNX Runtime's fusion.
+                dynamo=False,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConversionError(f"{recipe.name} cannot be exported: {error}") from error
+    return OPSET
+
+
+def _sentence_encoder(encoder: Any) -> Any:
+    """A module that pools and normalizes what ``encoder`` gives for each token."""
+    import torch
+
+    class SentenceEncoder(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+            mask = attention_mask.unsqueeze(-1).to(torch.float32)
+            summed = (output.last_hidden_state * mask).sum(dim=1)
+            mean = summed / mask.sum(dim=1).clamp(min=1e-9)
+            return torch.nn.functional.normalize(mean, dim=1)
+
+    return SentenceEncoder()

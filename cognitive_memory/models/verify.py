@@ -1,0 +1,93 @@
+"""Proof that a converted model gives the vectors of the reference implementation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import ConversionError
+from ..core.interfaces import EmbeddingProvider
+from ..core.model_files import ModelConfig, check_model_file
+from ..core.similarity import Vector
+from ..encoding.onnx_provider import ONNXEmbeddingProvider
+
+TOLERANCE = 1e-6
+"""Largest difference allowed in any of the values of a golden vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """Texts and the vectors that sentence-transformers gives for them, (n, dim) float32."""
+
+    texts: list[str]
+    vectors: Vector
+    provenance: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far a provider is from the golden vectors."""
+
+    texts: int
+    max_error: float
+    min_cosine: float
+
+
+def load_golden(name: str) -> GoldenSet | None:
+    """The golden vectors of a model, if there are any (``scripts/generate_golden.py``)."""
+    folder = files(__package__) / "golden"
+    if not (folder / f"{name}.json").is_file():
+        return None
+    document = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    with as_file(folder / f"{name}.npy") as path:
+        vectors = np.load(path, allow_pickle=False)
+    texts = [entry["text"] for entry in document.pop("texts")]
+    return GoldenSet(texts, vectors, document)
+
+
+def measure_agreement(provider: EmbeddingProvider, golden: GoldenSet) -> Agreement:
+    """Compare every value of every golden vector.
+
+    Raises ``ConversionError`` for vectors of another length.
+    """
+    vectors = provider.encode_batch(golden.texts)
+    if vectors.shape != golden.vectors.shape:
+        raise ConversionError(
+            f"the model gives {vectors.shape[1]} dimensions, "
+            f"its golden vectors have {golden.vectors.shape[1]}"
+        )
+    return Agreement(
+        len(golden.texts),
+        float(np.abs(vectors - golden.vectors).max()),
+        float((vectors * golden.vectors).sum(axis=1).min()),
+    )
+
+
+def check_golden(folder: Path, config: ModelConfig) -> Agreement | None:
+    """Raise ``ConversionError`` if the model is not exact; ``None`` without golden vectors."""
+    golden = load_golden(config.name)
+    if golden is None:
+        return None
+    with ONNXEmbeddingProvider(folder) as provider:
+        agreement = measure_agreement(provider, golden)
+    # NaN compares false with everything, so the test is for what is wanted.
+    if not agreement.max_error <= TOLERANCE:
+        raise ConversionError(
+            f"{config.name} differs from its golden vectors by {agreement.max_error:.2g}, "
+            f"the limit is {TOLERANCE:g}; the conversion was discarded"
+        )
+    return agreement
+
+
+def verify_model(folder: Path, config: ModelConfig) -> Agreement | None:
+    """Check every byte of the model, then its vectors.
+
+    Raises ``ModelIntegrityError`` or ``ConversionError``.
+    """
+    for name in config.files:
+        check_model_file(folder, config, name)
+    return check_golden(folder, config)
