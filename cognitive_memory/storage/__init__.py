@@ -1,0 +1,1 @@
+"""One SQLite file as the record, and the indexes that are derived from it."""

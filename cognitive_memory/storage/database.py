@@ -1,0 +1,224 @@
+"""One SQLite file: opening it safely, its schema, its transactions, its errors."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from ..core.errors import (
+    StorageError,
+    StoreBusyError,
+    StoreFormatError,
+    StoreFullError,
+    StoreReadOnlyError,
+)
+
+APPLICATION_ID = 0x434D454D
+"""``CMEM``: marks a SQLite file as one of ours."""
+
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Database:
+    """A connection that many threads share, one at a time.
+
+    A file that this process may not write is opened for reading only. Raises
+    ``StoreFormatError`` for a file that is no store or has a newer schema, and the other
+    ``StorageError`` classes for what their names say.
+    """
+
+    def __init__(self, path: Path, busy_timeout_seconds: float = 10.0) -> None:
+        self.path = path
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._lock = RLock()
+        self._depth = 0
+        self.read_only = path.exists() and not os.access(path, os.W_OK)
+        with self.errors():
+            self._connection = self._connect()
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.read_only:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreReadOnlyError(
+                    f"cannot create {self.path.parent}: {error.strerror}; "
+                    "set COGNITIVE_MEMORY_DATA_DIR to a folder that can be written"
+                ) from None
+        # An unwritable file cannot have the shared memory that WAL needs; nobody can change it.
+        mode = "mode=ro&immutable=1" if self.read_only else "mode=rwc"
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?{mode}",
+            uri=True,
+            timeout=self._busy_timeout_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    def _prepare(self) -> None:
+        version = self._check_identity()
+        if self.read_only:
+            if version < len(_migrations()):
+                raise StoreReadOnlyError(
+                    f"{self.path} has schema {version} and must be migrated to "
+                    f"{len(_migrations())}, but cannot be written"
+                )
+            return
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: what was acknowledged survives a power cut, not only a crash of this process.
+        self._connection.execute("PRAGMA synchronous = FULL")
+        if version < len(_migrations()):
+            self._migrate()
+
+    def _check_identity(self) -> int:
+        """The schema version; raises ``StoreFormatError`` for a file that is not a store."""
+        version = self.pragma("user_version")
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if self.pragma("application_id") != APPLICATION_ID and (tables or version):
+            raise StoreFormatError(
+                f"{self.path} is a database of another application; "
+                "set COGNITIVE_MEMORY_STORAGE__PATH to another file"
+            )
+        if version > len(_migrations()):
+            raise StoreFormatError(
+                f"{self.path} has schema {version}, this version reads up to "
+                f"{len(_migrations())}; upgrade cognitive-memory-onnx"
+            )
+        return version
+
+    def _migrate(self) -> None:
+        with self.transaction():
+            # Another process may have done it while this one waited for the lock.
+            for number in range(self._check_identity() + 1, len(_migrations()) + 1):
+                for statement in _statements(_migrations()[number - 1]):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {number}")
+            self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Writes inside it are durable together or not at all; inner ones join the outer."""
+        with self._lock, self.errors():
+            if self._depth:
+                self._depth += 1
+                try:
+                    yield
+                finally:
+                    self._depth -= 1
+                return
+            if self.read_only:
+                raise StoreReadOnlyError(
+                    f"{self.path} cannot be written; check its permissions, or set "
+                    "COGNITIVE_MEMORY_DATA_DIR to a folder that can be written"
+                )
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._depth = 1
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth = 0
+
+    @property
+    def writing(self) -> bool:
+        """Whether a write transaction is open."""
+        return self._depth > 0
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Reads inside it see one state of the store, whatever other processes write."""
+        with self._lock, self.errors():
+            if self._connection.in_transaction:
+                yield
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """One statement; its rows must be read within ``transaction`` or ``snapshot``."""
+        return self._connection.execute(sql, values)
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+        """One statement for many rows; the number of rows changed."""
+        return self._connection.executemany(sql, rows).rowcount
+
+    def pragma(self, name: str) -> int:
+        """The value of a numeric pragma."""
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file; closing twice is allowed."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into this package's, with a fix."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _translate(error, self.path, self._busy_timeout_seconds) from error
+
+
+def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError:
+    # Extended codes carry the primary one in their low byte.
+    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFullError(f"no space left for {path}; free some and try again")
+    if code in _READ_ONLY:
+        return StoreReadOnlyError(
+            f"{path} cannot be opened for writing ({error}); check that it is a file and its "
+            "folder's permissions, or set COGNITIVE_MEMORY_DATA_DIR"
+        )
+    if code in _BUSY:
+        return StoreBusyError(
+            f"{path} was held by another process for {timeout:g} s; try again, or raise "
+            "COGNITIVE_MEMORY_STORAGE__BUSY_TIMEOUT_SECONDS"
+        )
+    if code in _DAMAGED:
+        return StoreFormatError(
+            f"{path} is not a readable SQLite database ({error}); restore it from a backup, "
+            "or set COGNITIVE_MEMORY_STORAGE__PATH to another file"
+        )
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+        return StorageError(f"{path} was closed; open the store again")
+    return StorageError(f"{path}: {error}")
+
+
+@cache
+def _migrations() -> list[str]:
+    # A path, not importlib.resources: that import alone costs a tenth of a cold recall.
+    folder = Path(__file__).parent / "migrations"
+    return [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.sql"))]
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements one by one: ``executescript`` would commit the transaction it runs in."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,124 @@
+"""The matrix behind exact search: it grows without copying on every insert."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import DimensionMismatchError
+from ..core.similarity import Vector, top_k
+
+RESCORE_SLACK = 1e-5
+"""Larger than the rounding by which a matrix product depends on a row's place."""
+
+
+class ExactIndex:
+    """Unit rows with the ids they belong to, and exact search by cosine.
+
+    Rows are appended in order of ``vector_id`` and deleted by a tombstone; capacity doubles.
+    Not thread-safe: its owner locks.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self._size = 0
+        self._rows: Vector = np.empty((0, dimension), dtype=np.float32)
+        self._vector_ids: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._owners: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._chunks: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+        self._alive: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+
+    @property
+    def last_vector_id(self) -> int:
+        """The highest id ever appended, 0 when there is none."""
+        return int(self._vector_ids[self._size - 1]) if self._size else 0
+
+    def append(
+        self,
+        vector_ids: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        chunks: NDArray[np.int32],
+        rows: Vector,
+    ) -> None:
+        """Add rows (n, dim) whose ids are all above ``last_vector_id``, ascending."""
+        end = self._size + len(vector_ids)
+        self._reserve(end)
+        new = slice(self._size, end)
+        self._rows[new] = rows
+        self._vector_ids[new] = vector_ids
+        self._owners[new] = owners
+        self._chunks[new] = chunks
+        self._alive[new] = True
+        self._size = end
+
+    def delete(self, vector_ids: NDArray[np.int64]) -> None:
+        """Hide the rows of these ids; unknown ones are ignored."""
+        known = self._vector_ids[: self._size]
+        places = np.searchsorted(known, vector_ids)
+        inside = places < self._size
+        places, wanted = places[inside], vector_ids[inside]
+        self._alive[places[known[places] == wanted]] = False
+
+    def search(
+        self, query: Vector, k: int, owners: NDArray[np.int64] | None = None
+    ) -> list[tuple[int, float, int]]:
+        """(owner, cosine, chunk) of the ``k`` best owners, each by its best row, best first.
+
+        All that tie with the last come along. ``owners`` limits the search to them.
+
+        ``query``: (dim,) float32 of unit length.
+        """
+        if query.shape != (self.dimension,):
+            raise DimensionMismatchError(
+                f"got a query of shape {query.shape}, this index holds {self.dimension} dimensions"
+            )
+        places, scores = self._scores(query, owners)
+        wanted = k
+        hits: list[tuple[int, float, int]] = []
+        while k > 0 and scores.size:
+            best = top_k(scores, wanted, slack=RESCORE_SLACK)
+            hits = self._best_of_each(query, places[best])
+            # Above this no row was left out, so owners above it are in their final order.
+            floor = scores[best[min(wanted, len(best)) - 1]] - RESCORE_SLACK / 2
+            if len(best) == scores.size or sum(hit[1] >= floor for hit in hits) >= k:
+                break
+            wanted *= 2
+        return [hit for hit in hits if hit[1] >= hits[min(k, len(hits)) - 1][1]]
+
+    def _scores(
+        self, query: Vector, owners: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.intp], Vector]:
+        """Places of the rows that may be found, and their cosines."""
+        usable = self._alive[: self._size]
+        if owners is not None:
+            usable = usable & np.isin(self._owners[: self._size], owners)
+        places = np.flatnonzero(usable)
+        rows = self._rows[: self._size]
+        # Gathering rows costs a copy; for most of them the whole product is cheaper.
+        if 4 * len(places) < self._size:
+            return places, rows[places] @ query
+        return places, (rows @ query)[places]
+
+    def _best_of_each(
+        self, query: Vector, places: NDArray[np.intp]
+    ) -> list[tuple[int, float, int]]:
+        # Scored again one row at a time in double precision: equal vectors then score equal,
+        # wherever in the matrix they lie, and ties can be broken by id.
+        exact = (self._rows[places].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+        hits: dict[int, tuple[int, float, int]] = {}
+        for index in np.argsort(-exact, kind="stable"):
+            place = places[index]
+            owner = int(self._owners[place])
+            if owner not in hits:
+                hits[owner] = (owner, float(exact[index]), int(self._chunks[place]))
+        return list(hits.values())
+
+    def _reserve(self, size: int) -> None:
+        if size <= len(self._vector_ids):
+            return
+        capacity = max(size, 2 * len(self._vector_ids), 1024)
+        for name in ("_rows", "_vector_ids", "_owners", "_chunks", "_alive"):
+            old = getattr(self, name)
+            grown = np.empty((capacity, *old.shape[1:]), dtype=old.dtype)
+            grown[: self._size] = old[: self._size]
+            setattr(self, name, grown)

@@ -1,0 +1,265 @@
+"""Memories, connections and words in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from ..core.errors import InvalidInputError
+from ..core.interfaces import ConnectionGraph, LexicalIndex, MemoryStorage
+from ..core.memory import (
+    CognitiveMemory,
+    ConnectionType,
+    MemoryConnection,
+    MemoryFilter,
+    MemoryType,
+    TextHit,
+)
+from .database import Database
+from .filters import from_microseconds, match_expression, to_microseconds, where
+
+_COLUMNS = (
+    "id, content, hierarchy_level, memory_type, importance_score, source_path, source_type, "
+    "created_us, last_accessed_us, access_count, metadata"
+)
+_UPSERT = f"""
+    INSERT INTO memories ({_COLUMNS}) VALUES ({", ".join("?" * len(_COLUMNS.split(",")))})
+    ON CONFLICT (id) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ") if name != "id")}
+"""
+_TAGS = """(
+    SELECT json_group_array(tag)
+    FROM (SELECT tag FROM tags WHERE memory_pk = pk ORDER BY position)
+)"""
+
+
+class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
+    """The record, its edges and its full-text index. Thread-safe through its ``Database``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All writes inside it become durable together, or none of them."""
+        return self._database.transaction()
+
+    def save_memories(self, memories: Sequence[CognitiveMemory]) -> None:
+        """Insert, or replace those with the same id; connections of a replaced one stay."""
+        with self._database.transaction():
+            self._database.execute_many(_UPSERT, (_to_row(memory) for memory in memories))
+            self._database.execute_many(
+                "DELETE FROM tags WHERE memory_pk = (SELECT pk FROM memories WHERE id = ?)",
+                [(memory.id,) for memory in memories],
+            )
+            self._database.execute_many(
+                "INSERT INTO tags (memory_pk, position, tag) "
+                "SELECT pk, ?, ? FROM memories WHERE id = ?",
+                [
+                    (position, tag, memory.id)
+                    for memory in memories
+                    for position, tag in enumerate(memory.tags)
+                ],
+            )
+
+    def get_memories(self, memory_ids: Sequence[str]) -> list[CognitiveMemory]:
+        """Those that exist, in the order asked for."""
+        found = self._select(MemoryFilter(memory_ids=tuple(memory_ids)))
+        by_id = {memory.id: memory for memory in found}
+        return [by_id[memory_id] for memory_id in memory_ids if memory_id in by_id]
+
+    def find_memories(
+        self, filters: MemoryFilter | None = None, limit: int | None = None
+    ) -> list[CognitiveMemory]:
+        """Those that match, newest first, ties by id."""
+        return self._select(
+            filters, "ORDER BY created_us DESC, id LIMIT ?", [-1 if limit is None else limit]
+        )
+
+    def delete_memories(self, memory_ids: Sequence[str]) -> int:
+        """Number of memories that were there and are gone, with all that hangs on them."""
+        with self._database.transaction():
+            return self._database.execute(
+                "DELETE FROM memories WHERE id IN (SELECT value FROM json_each(?))",
+                [json.dumps(list(memory_ids))],
+            ).rowcount
+
+    def record_access(self, memory_ids: Sequence[str], moment: datetime) -> None:
+        """Count one access to each; nothing happens in a store that cannot be written."""
+        if self._database.read_only or not memory_ids:
+            return
+        with self._database.transaction():
+            self._database.execute(
+                "UPDATE memories SET access_count = access_count + 1, "
+                "last_accessed_us = max(last_accessed_us, ?) "
+                "WHERE id IN (SELECT value FROM json_each(?))",
+                [to_microseconds(moment), json.dumps(list(memory_ids))],
+            )
+
+    def add_connections(self, connections: Sequence[MemoryConnection]) -> None:
+        """Insert, or replace the edge of the same ends and type.
+
+        Raises ``InvalidInputError`` when an end does not exist or the strength is not in (0, 1].
+        """
+        with self._database.transaction():
+            for edge in connections:
+                if not 0 < edge.strength <= 1:
+                    raise InvalidInputError(
+                        f"got connection strength {edge.strength}; it must be above 0, at most 1"
+                    )
+            added = self._database.execute_many(
+                "INSERT OR REPLACE INTO connections "
+                "SELECT source.pk, target.pk, ?, ? FROM memories AS source, memories AS target "
+                "WHERE source.id = ? AND target.id = ?",
+                [
+                    (edge.connection_type, edge.strength, edge.source_id, edge.target_id)
+                    for edge in connections
+                ],
+            )
+            if connections and added < len(connections):
+                self._name_missing_end(connections)
+
+    def replace_connections(
+        self, memory_ids: Sequence[str], connections: Sequence[MemoryConnection]
+    ) -> None:
+        """Drop the edges that begin at these memories, explicit ones excepted, and add others."""
+        with self._database.transaction():
+            self._database.execute(
+                "DELETE FROM connections WHERE connection_type != ? AND source_pk IN "
+                "(SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?)))",
+                [ConnectionType.EXPLICIT, json.dumps(list(memory_ids))],
+            )
+            self.add_connections(connections)
+
+    def _name_missing_end(self, connections: Sequence[MemoryConnection]) -> None:
+        ends = {end for edge in connections for end in (edge.source_id, edge.target_id)}
+        known = {memory.id for memory in self.get_memories(sorted(ends))}
+        raise InvalidInputError(
+            f"cannot connect memory {min(ends - known)!r}: it does not exist; store it first"
+        )
+
+    def get_connections(self, memory_ids: Sequence[str]) -> list[MemoryConnection]:
+        """All edges that begin or end at one of these memories, strongest first."""
+        with self._database.snapshot():
+            rows = self._database.execute(
+                """
+                WITH wanted AS (
+                    SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?))
+                )
+                SELECT source.id, target.id, connection_type, strength FROM (
+                    SELECT * FROM connections WHERE source_pk IN wanted
+                    UNION SELECT * FROM connections WHERE target_pk IN wanted
+                )
+                JOIN memories AS source ON source.pk = source_pk
+                JOIN memories AS target ON target.pk = target_pk
+                ORDER BY strength DESC, source.id, target.id, connection_type
+                """,
+                [json.dumps(list(memory_ids))],
+            ).fetchall()
+        return [
+            MemoryConnection(source, target, ConnectionType(kind), strength)
+            for source, target, kind, strength in rows
+        ]
+
+    def search_text(self, query: str, k: int, filters: MemoryFilter | None = None) -> list[TextHit]:
+        """The ``k`` best memories by BM25 (FTS5, Porter stems), best first, ties by id."""
+        expression = match_expression(query)
+        if not expression:
+            return []
+        condition, values = where(filters)
+        with self._database.snapshot():
+            rows = self._database.execute(
+                "SELECT memories.id, -bm25(memories_text) AS score FROM memories_text "
+                "JOIN memories ON memories.pk = memories_text.rowid "
+                f"WHERE memories_text MATCH ? AND {condition} "
+                "ORDER BY score DESC, memories.id LIMIT ?",
+                [expression, *values, max(k, 0)],
+            ).fetchall()
+        return [TextHit(memory_id, score) for memory_id, score in rows]
+
+    def get_statistics(self) -> dict[str, Any]:
+        """JSON values: counts by level and type, size in bytes, schema version, fingerprint."""
+
+        def counts(column: str) -> dict[str, int]:
+            sql = f"SELECT {column}, count(*) FROM memories GROUP BY 1 ORDER BY 1"
+            return {str(key): count for key, count in self._database.execute(sql)}
+
+        with self._database.snapshot():
+            properties = dict(self._database.execute("SELECT name, value FROM properties"))
+            return {
+                "path": str(self._database.path),
+                "bytes": self._database.pragma("page_count") * self._database.pragma("page_size"),
+                "schema_version": self._database.pragma("user_version"),
+                "fingerprint": properties.get("fingerprint"),
+                "read_only": self._database.read_only,
+                "memories_by_level": counts("hierarchy_level"),
+                "memories_by_type": counts("memory_type"),
+                "memories_by_source_type": counts("source_type"),
+                "memories": self._count("memories"),
+                "vectors": self._count("vectors"),
+                "connections": self._count("connections"),
+                "sources": self._count("memories", "DISTINCT source_path"),
+            }
+
+    def check_integrity(self) -> list[str]:
+        """Faults found in the file, none if it is sound; reads all of it."""
+        with self._database.snapshot():
+            faults = [str(row[0]) for row in self._database.execute("PRAGMA integrity_check")]
+            orphans = self._count("memories WHERE pk NOT IN (SELECT memory_pk FROM vectors)")
+        if orphans:
+            faults.append(f"{orphans} memories have no vector; load or store them again")
+        return [fault for fault in faults if fault != "ok"]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _count(self, table: str, what: str = "*") -> int:
+        row = self._database.execute(f"SELECT count({what}) FROM {table}")
+        return int(row.fetchone()[0])
+
+    def _select(
+        self, filters: MemoryFilter | None, tail: str = "", tail_values: Sequence[Any] = ()
+    ) -> list[CognitiveMemory]:
+        condition, values = where(filters)
+        with self._database.snapshot():
+            rows = self._database.execute(
+                f"SELECT {_COLUMNS}, {_TAGS} FROM memories WHERE {condition} {tail}",
+                [*values, *tail_values],
+            ).fetchall()
+        return [_from_row(row) for row in rows]
+
+
+def _to_row(memory: CognitiveMemory) -> tuple[Any, ...]:
+    return (
+        memory.id,
+        memory.content,
+        memory.hierarchy_level,
+        memory.memory_type,
+        memory.importance_score,
+        memory.source_path,
+        memory.source_type,
+        to_microseconds(memory.created_date),
+        to_microseconds(memory.last_accessed),
+        memory.access_count,
+        json.dumps(dict(memory.metadata), ensure_ascii=False),
+    )
+
+
+def _from_row(row: tuple[Any, ...]) -> CognitiveMemory:
+    return CognitiveMemory(
+        id=row[0],
+        content=row[1],
+        hierarchy_level=row[2],
+        memory_type=MemoryType(row[3]),
+        importance_score=row[4],
+        source_path=row[5],
+        source_type=row[6],
+        created_date=from_microseconds(row[7]),
+        last_accessed=from_microseconds(row[8]),
+        access_count=row[9],
+        metadata=json.loads(row[10]),
+        tags=tuple(json.loads(row[11])),
+    )
