@@ -1,0 +1,9 @@
+"""Files and histories become memories, with ids derived from where they stand in their source."""
+
+from __future__ import annotations
+
+from .git import GitHistoryLoader
+from .markdown import MarkdownMemoryLoader
+from .text import TextLoader
+
+__all__ = ["GitHistoryLoader", "MarkdownMemoryLoader", "TextLoader"]
