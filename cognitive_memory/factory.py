@@ -1,0 +1,177 @@
+"""Settings to objects. The only place that knows which class stands behind which name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from .core.config import Settings
+from .core.errors import ConfigurationError
+from .core.model_files import CONFIG_FILE, ModelFolder
+
+if TYPE_CHECKING:
+    from .core.interfaces import CognitiveSystem, EmbeddingProvider, MemoryLoader, VectorStorage
+    from .storage.database import Database
+
+PROVIDER_GROUP = "cognitive_memory.embedding_providers"
+VECTORS_GROUP = "cognitive_memory.vector_storages"
+
+ONNX_PROVIDERS = ("onnx", "sentence-bert")
+
+T = TypeVar("T")
+
+Report = Callable[[str], None]
+"""Called with one line about what happens."""
+
+
+def create_system(
+    settings: Settings | None = None, report: Report | None = None, *, warm_up: bool = False
+) -> CognitiveSystem:
+    """A ready system; the model is read, and pulled if need be, when text is first embedded.
+
+    ``report`` is told of a pull, line by line; with it, downloads show their progress.
+    ``warm_up`` begins to read the model at once, in the background, for a caller in a hurry.
+    Raises ``ConfigurationError`` and ``StorageError``.
+    """
+    settings = settings or Settings()
+    provider = create_embedding_provider(settings, report, warm_up=warm_up)
+
+    from .core.cognitive_system import CognitiveMemorySystem
+    from .retrieval.hybrid import HybridRetrieval
+    from .storage.database import Database
+    from .storage.sqlite_persistence import SQLitePersistence
+
+    database = Database(settings.store_path, settings.storage.busy_timeout_seconds)
+    memories = SQLitePersistence(database)
+    try:
+        vectors = create_vector_storage(settings, database)
+    except BaseException:
+        database.close()
+        raise
+    retrieval = HybridRetrieval(
+        provider,
+        memories,
+        vectors,
+        lexical=memories,
+        connections=memories,
+        **settings.retrieval.model_dump(),
+    )
+    return CognitiveMemorySystem(
+        provider,
+        memories,
+        vectors,
+        memories,
+        retrieval,
+        create_loaders(),
+        max_text_bytes=settings.max_text_bytes,
+    )
+
+
+def create_embedding_provider(
+    settings: Settings, report: Report | None = None, *, warm_up: bool = False
+) -> EmbeddingProvider:
+    """The provider that ``embedding.provider`` names; an entry point is called with settings.
+
+    Raises ``ConfigurationError`` that lists the known names.
+    """
+
+    def onnx(_: Settings) -> EmbeddingProvider:
+        return _onnx_provider(settings, report, warm_up)
+
+    return _select(
+        settings,
+        settings.embedding.provider,
+        dict.fromkeys(ONNX_PROVIDERS, onnx),
+        PROVIDER_GROUP,
+        "COGNITIVE_MEMORY_EMBEDDING__PROVIDER",
+    )
+
+
+def create_vector_storage(settings: Settings, database: Database) -> VectorStorage:
+    """The storage that ``storage.vectors`` names; an entry point is called with settings."""
+
+    def embedded(_: Settings) -> VectorStorage:
+        from .storage.sqlite_vectors import SQLiteVectorStorage
+
+        return SQLiteVectorStorage(database)
+
+    return _select(
+        settings,
+        settings.storage.vectors,
+        {"sqlite": embedded},
+        VECTORS_GROUP,
+        "COGNITIVE_MEMORY_STORAGE__VECTORS",
+    )
+
+
+def create_loaders() -> list[MemoryLoader]:
+    """A loader for each kind of source."""
+    from .loaders import GitHistoryLoader, MarkdownMemoryLoader, TextLoader
+
+    return [MarkdownMemoryLoader(), TextLoader(), GitHistoryLoader()]
+
+
+def model_folder(settings: Settings, model: str | None = None) -> Path:
+    """Where a model, by default the configured one, is or will be.
+
+    A folder that was named is taken as it is, a name is looked up in the models folder.
+    """
+    given = Path(model or settings.embedding.model)
+    if given.is_absolute() or (given / CONFIG_FILE).is_file():
+        return given
+    return settings.model_folder / given.name
+
+
+def prepare_model(settings: Settings, report: Report | None = None) -> Path:
+    """The folder of the configured model, pulled first if it is not there."""
+    folder = model_folder(settings)
+    if (folder / CONFIG_FILE).is_file() or Path(settings.embedding.model).is_absolute():
+        return folder
+    from .models.fetch import pull_model
+
+    return pull_model(folder.name, settings.model_folder, offline=settings.offline, report=report)
+
+
+def _onnx_provider(settings: Settings, report: Report | None, warm_up: bool) -> EmbeddingProvider:
+    model = ModelFolder(lambda: prepare_model(settings, report))
+    warm_up = warm_up and (model_folder(settings) / CONFIG_FILE).is_file()
+    if warm_up:
+        # Hashing runs beside the imports that follow, which take as long.
+        model.begin_check(model.runtime_graph)
+    from .encoding.onnx_provider import ONNXEmbeddingProvider
+
+    provider = ONNXEmbeddingProvider(
+        model,
+        token_budget=settings.embedding.token_budget,
+        batch_size=settings.embedding.batch_size,
+        workers=settings.embedding.workers,
+    )
+    if warm_up:
+        provider.warm_up()
+    return provider
+
+
+def _select(
+    settings: Settings,
+    name: str,
+    known: dict[str, Callable[[Settings], T]],
+    group: str,
+    variable: str,
+) -> T:
+    if name in known:
+        return known[name](settings)
+    from importlib.metadata import entry_points
+
+    installed = {point.name: point for point in entry_points(group=group)}
+    if name in installed:
+        try:
+            make: Callable[[Settings], T] = installed[name].load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{variable}={name!r} stands for {installed[name].value}, "
+                f"which cannot be imported: {error}"
+            ) from error
+        return make(settings)
+    names = ", ".join(sorted({*known, *installed}))
+    raise ConfigurationError(f"{variable}={name!r} is not known; known: {names}")
