@@ -351,11 +351,11 @@ def _model_verify(options: argparse.Namespace) -> int:
 
 
 def _model_list(options: argparse.Namespace) -> int:
-    from .core.model_files import CONFIG_FILE
+    from .factory import holds_model
     from .models.registry import load_registry
 
     folder = _settings().model_folder
-    here = {name: (folder / name / CONFIG_FILE).is_file() for name in load_registry()}
+    here = {name: holds_model(folder / name) for name in load_registry()}
     lines = [f"{name}  {'here' if present else 'not here'}" for name, present in here.items()]
     _print(options, {"models": here, "folder": str(folder)}, lines)
     return DONE

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from .core.config import Settings
-from .core.errors import CognitiveMemoryError, ModelNotFoundError
+from .core.errors import CognitiveMemoryError, ModelNotFoundError, StorageError
 from .core.model_files import read_model_config
 from .factory import (
     ONNX_PROVIDERS,
@@ -59,7 +60,7 @@ def _model(settings: Settings) -> str:
 
 def _store(settings: Settings) -> str:
     path = settings.store_path
-    if not path.exists():
+    if not _exists(path):
         return f"{path} does not exist yet; the first store creates it"
     database = Database(path, settings.storage.busy_timeout_seconds)
     memories = SQLitePersistence(database)
@@ -76,7 +77,7 @@ def _store(settings: Settings) -> str:
 
 
 def _embedding(settings: Settings) -> str:
-    if not settings.store_path.exists():
+    if not _exists(settings.store_path):
         return "no store to compare with"
     memories = SQLitePersistence(
         Database(settings.store_path, settings.storage.busy_timeout_seconds)
@@ -97,6 +98,15 @@ def _embedding(settings: Settings) -> str:
             f"COGNITIVE_MEMORY_EMBEDDING__MODEL={stored.partition('/')[0]}"
         )
     return f"store and model agree on {stored}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be reached: {error.strerror}; check the permissions of its folder"
+        ) from None
 
 
 def _configured_fingerprint(settings: Settings) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .core.config import Settings
-from .core.errors import ConfigurationError
+from .core.errors import ConfigurationError, ModelIntegrityError
 from .core.model_files import CONFIG_FILE, ModelFolder
 
 if TYPE_CHECKING:
@@ -35,20 +36,27 @@ def create_system(
     Raises ``ConfigurationError`` and ``StorageError``.
     """
     settings = settings or Settings()
-    provider = create_embedding_provider(settings, report, warm_up=warm_up)
+    # What fails closes the provider, and so waits for a warm-up: no process may end amid one.
+    with ExitStack() as opened:
+        provider = opened.enter_context(
+            create_embedding_provider(settings, report, warm_up=warm_up)
+        )
+        system = _assemble(settings, provider, opened)
+        opened.pop_all()
+    return system
 
+
+def _assemble(
+    settings: Settings, provider: EmbeddingProvider, opened: ExitStack
+) -> CognitiveSystem:
     from .core.cognitive_system import CognitiveMemorySystem
     from .retrieval.hybrid import HybridRetrieval
     from .storage.database import Database
     from .storage.sqlite_persistence import SQLitePersistence
 
     database = Database(settings.store_path, settings.storage.busy_timeout_seconds)
-    memories = SQLitePersistence(database)
-    try:
-        vectors = create_vector_storage(settings, database)
-    except BaseException:
-        database.close()
-        raise
+    memories = opened.enter_context(SQLitePersistence(database))
+    vectors = create_vector_storage(settings, database)
     retrieval = HybridRetrieval(
         provider,
         memories,
@@ -118,15 +126,26 @@ def model_folder(settings: Settings, model: str | None = None) -> Path:
     A folder that was named is taken as it is, a name is looked up in the models folder.
     """
     given = Path(model or settings.embedding.model)
-    if given.is_absolute() or (given / CONFIG_FILE).is_file():
+    if given.is_absolute() or holds_model(given):
         return given
     return settings.model_folder / given.name
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a model is there; raises ``ModelIntegrityError`` where nobody may look."""
+    try:
+        return (folder / CONFIG_FILE).is_file()
+    except OSError as error:
+        raise ModelIntegrityError(
+            f"{folder} cannot be read: {error.strerror}; check its permissions, "
+            "or set COGNITIVE_MEMORY_MODELS_DIR"
+        ) from None
 
 
 def prepare_model(settings: Settings, report: Report | None = None) -> Path:
     """The folder of the configured model, pulled first if it is not there."""
     folder = model_folder(settings)
-    if (folder / CONFIG_FILE).is_file() or Path(settings.embedding.model).is_absolute():
+    if holds_model(folder) or Path(settings.embedding.model).is_absolute():
         return folder
     from .models.fetch import pull_model
 
@@ -135,7 +154,7 @@ def prepare_model(settings: Settings, report: Report | None = None) -> Path:
 
 def _onnx_provider(settings: Settings, report: Report | None, warm_up: bool) -> EmbeddingProvider:
     model = ModelFolder(lambda: prepare_model(settings, report))
-    warm_up = warm_up and (model_folder(settings) / CONFIG_FILE).is_file()
+    warm_up = warm_up and holds_model(model_folder(settings))
     if warm_up:
         # Hashing runs beside the imports that follow, which take as long.
         model.begin_check(model.runtime_graph)
