@@ -1,0 +1,404 @@
+"""The command line as people and programs use it: results, exit codes, the two streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from cli_process import Cli
+
+import cognitive_memory
+from cognitive_memory.core.model_files import read_model_config
+
+MODEL = "all-MiniLM-L6-v2"
+ALPS = "# Alps\n\nMont Blanc is the highest mountain of the Alps.\n"
+PASTA = "# Kitchen\n\nIntro.\n\n## Pasta\n\nCook spaghetti for nine minutes in salted water.\n"
+DIARY = "Today the cat slept on the warm keyboard.\n"
+LONG = "\n".join([f"Line {n} about nothing in particular." for n in range(40)] + ["The zebra."])
+COMMANDS = (
+    ("store",),
+    ("recall",),
+    ("load",),
+    ("status",),
+    ("delete",),
+    ("doctor",),
+    ("model",),
+    ("model", "pull"),
+    ("model", "convert"),
+    ("model", "verify"),
+    ("model", "list"),
+)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, model_dir: Path) -> Cli:
+    return Cli(tmp_path, model_dir.parent)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory, model_dir: Path) -> Cli:
+    """A store that tests only read: notes in ``notes/``, a tagged text, a long text."""
+    cli = Cli(tmp_path_factory.mktemp("loaded"), model_dir.parent)
+    notes = cli.folder / "notes"
+    notes.mkdir()
+    (notes / "alps.md").write_text(ALPS, encoding="utf-8")
+    (notes / "kitchen.md").write_text(PASTA, encoding="utf-8")
+    (notes / "diary.txt").write_text(DIARY, encoding="utf-8")
+    cli.run("load", "notes")
+    cli.run("store", "Redis was dropped: the hit rate was 3%.", "-t", "adr", "-t", "cache")
+    cli.run("store", "-", "--level", "0", "--importance", "0.5", stdin=LONG.encode())
+    return cli
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    subprocess.run(
+        ["git", *identity, *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1"},
+        capture_output=True,
+        check=True,
+    )
+
+
+# --- store and recall ---
+
+
+def test_store_an_argument_and_recall_it(cli: Cli) -> None:
+    line = cli.results("store", "The key lies under the mat.", "-t", "home")
+    word, memory_id = line.split()
+    assert word == "stored"
+    assert line == f"stored {memory_id}\n"
+    (result,) = cli.json("recall", "where is the key?")["results"]
+    assert (result["id"], result["content"]) == (memory_id, "The key lies under the mat.")
+
+
+def test_store_standard_input(cli: Cli) -> None:
+    text = "Ein Schlüssel 🔑\nunter der Matte\n"
+    document = cli.json("store", "-", "--type", "semantic", stdin=text.encode())
+    assert list(document) == ["id"]
+    (result,) = cli.json("recall", "Schlüssel")["results"]
+    assert result["id"] == document["id"]
+    assert result["content"] == text
+    assert result["memory_type"] == "semantic"
+
+
+def test_a_text_that_begins_with_a_dash(cli: Cli) -> None:
+    cli.run("store", "--", "-5 degrees at night")
+    assert cli.json("recall", "degrees")["results"][0]["content"] == "-5 degrees at night"
+
+
+def test_the_json_of_recall(loaded: Cli) -> None:
+    document = loaded.json("recall", "why was Redis dropped?", "-k", "1")
+    assert list(document) == ["query", "results"]
+    assert document["query"] == "why was Redis dropped?"
+    (result,) = document["results"]
+    assert {name: type(value).__name__ for name, value in result.items()} == {
+        "group": "str",
+        "score": "float",
+        "parts": "dict",
+        "explanation": "str",
+        "id": "str",
+        "content": "str",
+        "tags": "list",
+        "hierarchy_level": "int",
+        "memory_type": "str",
+        "importance_score": "float",
+        "source_path": "NoneType",
+        "source_type": "str",
+        "created_date": "str",
+        "last_accessed": "str",
+        "access_count": "int",
+        "metadata": "dict",
+    }
+    assert result["group"] == "core"
+    assert result["tags"] == ["adr", "cache"]
+    assert (result["hierarchy_level"], result["memory_type"]) == (2, "episodic")
+    assert (result["importance_score"], result["source_type"]) == (0.0, "cli")
+    assert list(result["parts"]) == ["semantic", "lexical"]
+    assert result["score"] == pytest.approx(sum(result["parts"].values()), abs=2e-6)
+    for name in ("created_date", "last_accessed"):
+        assert datetime.fromisoformat(result[name]).utcoffset() is not None
+
+
+def test_recall_for_people(loaded: Cli) -> None:
+    lines = loaded.results("recall", "how long does spaghetti cook?", "-k", "2").splitlines()
+    heading, parts, *excerpt = lines[: lines.index("")]
+    assert heading.startswith("1. ")
+    assert heading.endswith("  kitchen.md > Pasta")
+    assert parts.startswith("   core: semantic 0.")
+    assert " + lexical 0.50  [" in parts
+    assert "   Cook spaghetti for nine minutes in salted water." in excerpt
+    assert any(line.startswith("2. ") for line in lines)
+    assert not any(line.startswith("3. ") for line in lines)
+
+
+def test_recall_finds_at_most_k(loaded: Cli) -> None:
+    def ranked(*options: str) -> list[str]:
+        results = loaded.json("recall", "the", *options)["results"]
+        return [each["id"] for each in results if each["group"] != "bridge"]
+
+    everything = ranked("-k", "100")
+    assert len(everything) == loaded.json("status")["memory_counts"]["total"]
+    assert ranked("-k", "2") == everything[:2]
+    assert ranked() == everything[:5]
+
+
+def test_recall_by_tag(loaded: Cli) -> None:
+    results = loaded.json("recall", "mountain", "--tag", "nope", "-t", "cache")["results"]
+    assert [each["tags"] for each in results] == [["adr", "cache"]]
+    assert loaded.results("recall", "mountain", "--tag", "nope") == "nothing found\n"
+    assert loaded.json("recall", "mountain", "--tag", "nope")["results"] == []
+
+
+@pytest.mark.parametrize("spelling", ["notes/alps.md", "notes/../notes/alps.md", "~/notes/alps.md"])
+def test_recall_by_source(loaded: Cli, spelling: str) -> None:
+    results = loaded.json("recall", "cat", "--source", spelling)["results"]
+    assert {each["source_path"] for each in results if each["group"] != "bridge"} == {
+        str((loaded.folder / "notes/alps.md").resolve())
+    }
+
+
+def test_recall_shows_an_excerpt_or_the_full_text(loaded: Cli) -> None:
+    excerpt = loaded.results("recall", "zebra", "-k", "1")
+    assert "   The zebra.\n" in excerpt
+    assert "   (38 more lines; --full shows them)\n" in excerpt
+    assert "Line 0 " not in excerpt
+    full = loaded.results("recall", "zebra", "-k", "1", "--full")
+    assert [line[3:] for line in full.splitlines()[2:]] == LONG.splitlines()
+
+
+def test_recall_in_an_empty_store(cli: Cli) -> None:
+    assert cli.results("recall", "anything") == "nothing found\n"
+    assert cli.json("recall", "anything") == {"query": "anything", "results": []}
+
+
+# --- load ---
+
+
+def test_load_a_folder_then_an_edit_then_a_deletion(cli: Cli) -> None:
+    notes = cli.folder / "notes"
+    (notes / "deep").mkdir(parents=True)
+    (notes / "alps.md").write_text(ALPS, encoding="utf-8")
+    (notes / "deep/kitchen.md").write_text(PASTA, encoding="utf-8")
+    (notes / "diary.txt").write_text(DIARY, encoding="utf-8")
+    first = cli.json("load", "notes")
+    assert list(first) == ["sources", "added", "updated", "unchanged", "deleted", "connections"]
+    assert first == {
+        "sources": 3,
+        "added": 4,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 0,
+        "connections": 2,
+    }
+    line = "3 sources: 0 memories added, 0 updated, 4 unchanged, 0 deleted\n"
+    assert cli.results("load", "notes") == line
+    assert cli.json("status")["memory_counts"]["total"] == 4
+
+    ids = {each["content"]: each["id"] for each in cli.json("recall", "a", "-k", "9")["results"]}
+    edited = PASTA.replace("nine minutes", "eleven minutes")
+    (notes / "deep/kitchen.md").write_text(edited, encoding="utf-8")
+    report = {**first, "added": 0, "updated": 1, "unchanged": 3}
+    assert cli.json("load", "notes") == report, "only the edited section"
+    results = cli.json("recall", "spaghetti", "-k", "9")["results"]
+    assert "eleven minutes" in results[0]["content"]
+    assert sorted(each["id"] for each in results) == sorted(ids.values())
+    assert not any("nine minutes" in each["content"] for each in results)
+
+    (notes / "deep/kitchen.md").write_text("# Kitchen\n\nIntro.\n", encoding="utf-8")
+    assert cli.json("load", "notes")["deleted"] == 1
+    assert cli.contents() == 3
+
+
+def test_load_files_of_chosen_kinds(cli: Cli) -> None:
+    (cli.folder / "alps.md").write_text(ALPS, encoding="utf-8")
+    (cli.folder / "diary.txt").write_text(DIARY, encoding="utf-8")
+    assert cli.json("load", "alps.md", "diary.txt")["sources"] == 2
+    assert cli.json("load", ".", "--kind", "text")["sources"] == 1
+    assert cli.json("load", ".", "--kind", "text", "--kind", "markdown")["unchanged"] == 2
+
+
+def test_load_a_git_repository(cli: Cli) -> None:
+    repository = cli.folder / "project"
+    repository.mkdir()
+    git(repository, "init", "-q")
+    (repository / "README.md").write_text(ALPS, encoding="utf-8")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "Describe the mountains")
+    first = cli.json("load", "project")
+    assert (first["sources"], first["added"]) == (2, 2), "the file and the history"
+    git(repository, "commit", "-q", "--allow-empty", "-m", "Drop the cache")
+    second = cli.json("load", "project")
+    assert (second["added"], second["updated"], second["unchanged"]) == (1, 0, 2)
+    results = cli.json("recall", "who dropped the cache?", "--source", "project")["results"]
+    assert results[0]["source_type"] == "git_commit"
+    assert "by Ada on" in results[0]["content"]
+    assert results[0]["metadata"]["title"] == "Drop the cache"
+
+
+# --- status, delete, doctor ---
+
+
+def test_status(loaded: Cli) -> None:
+    stats = loaded.json("status")
+    assert list(stats) == ["memory_counts", "storage_stats"]
+    assert stats["memory_counts"] == {
+        "total": 6,
+        "level_0_concepts": 3,
+        "level_1_contexts": 0,
+        "level_2_episodes": 3,
+    }
+    storage = stats["storage_stats"]
+    assert (storage["path"], storage["sources"]) == (str(loaded.store), 3)
+    assert storage["fingerprint"].startswith(f"{MODEL}/fp32/384/")
+    lines = loaded.results("status").splitlines()
+    assert lines[0].startswith("6 memories (3 concepts, 0 contexts, 3 episodes), ")
+    assert lines[1].startswith(f"store      {loaded.store} (0.")
+    assert lines[2] == f"embedding  {storage['fingerprint']}"
+    assert lines[3] == "sources    3"
+
+
+def test_delete_by_id_tag_and_source(cli: Cli) -> None:
+    (cli.folder / "diary.txt").write_text(DIARY, encoding="utf-8")
+    cli.run("load", "diary.txt")
+    one, two = (cli.store_text(text) for text in ("The first text.", "The second text."))
+    cli.run("store", "The third text.", "-t", "x")
+    cli.run("store", "The fourth text.", "-t", "x", "-t", "y")
+    assert cli.results("delete", one, two) == "2 memories deleted\n"
+    assert cli.json("delete", "--tag", "y", "--tag", "z") == {"deleted": 1}
+    assert cli.json("delete", "--source", "./diary.txt") == {"deleted": 1}
+    (left,) = cli.json("recall", "text", "-k", "9")["results"]
+    assert left["content"] == "The third text."
+    assert cli.json("delete", "--tag", "nope") == {"deleted": 0}
+    assert cli.contents() == 1
+
+
+def test_doctor(loaded: Cli) -> None:
+    lines = loaded.results("doctor").splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "ok     model",
+        "ok     store",
+        "ok     embedding",
+    ]
+    assert "golden vectors within" in lines[0]
+    assert lines[1] == f"ok     store: {loaded.store}: 6 memories, sound, writable"
+    fingerprint = loaded.json("status")["storage_stats"]["fingerprint"]
+    assert lines[2] == f"ok     embedding: store and model agree on {fingerprint}"
+
+
+def test_doctor_before_anything_is_here(cli: Cli) -> None:
+    output = cli.run("doctor", code=1, env={"COGNITIVE_MEMORY_MODELS_DIR": str(cli.folder)})
+    assert output.stderr == ""
+    assert output.stdout.splitlines() == [
+        f"FAULT  model: no model in {cli.folder / MODEL}; run 'cognitive-memory model pull'",
+        f"ok     store: {cli.store} does not exist yet; the first store creates it",
+        "ok     embedding: no store to compare with",
+    ]
+    assert not cli.data.exists(), "a look makes nothing"
+
+
+# --- model ---
+
+
+def test_model_list_and_verify(loaded: Cli) -> None:
+    assert loaded.results("model", "list") == f"{MODEL}  here\n"
+    assert loaded.json("model", "list") == {"models": {MODEL: True}, "folder": str(loaded.models)}
+    document = loaded.json("model", "verify")
+    assert list(document) == ["path", "texts", "max_error"]
+    assert document["path"] == str(loaded.models / MODEL)
+    assert document["texts"] > 50
+    assert document["max_error"] <= 1e-6
+
+
+def test_model_verify_takes_the_historic_spelling(loaded: Cli) -> None:
+    env = {"SENTENCE_BERT_MODEL": f"sentence-transformers/{MODEL}"}
+    line = loaded.results("model", "verify", env=env)
+    assert line.startswith(f"{loaded.models / MODEL}: every byte as recorded; ")
+
+
+def test_model_pull_of_a_model_that_is_here(loaded: Cli) -> None:
+    path = loaded.models / MODEL
+    assert loaded.results("model", "pull") == f"ready: {path}\n"
+    assert loaded.json("model", "pull", f"sentence-transformers/{MODEL}") == {"path": str(path)}
+
+
+def test_model_list_and_pull_from_a_folder(cli: Cli) -> None:
+    env = {"COGNITIVE_MEMORY_MODELS_DIR": str(cli.folder / "models")}
+    assert cli.results("model", "list", env=env) == f"{MODEL}  not here\n"
+    ready = cli.folder / "models" / MODEL
+    output = cli.results("model", "pull", "--from", str(cli.models / MODEL), env=env)
+    assert output == f"ready: {ready}\n"
+    assert cli.json("model", "list", env=env)["models"] == {MODEL: True}
+
+
+def test_model_convert(cli: Cli, source_dir: Path) -> None:
+    document = cli.json("model", "convert", "--from", str(source_dir), "--out", "converted")
+    fingerprint = read_model_config(cli.models / MODEL).fingerprint
+    assert document == {"path": "converted", "fingerprint": fingerprint}
+    assert read_model_config(cli.folder / "converted").fingerprint == fingerprint
+
+
+# --- the program itself ---
+
+
+@pytest.mark.parametrize("command", [(), *COMMANDS], ids=" ".join)
+def test_help(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cognitive_memory.cli import main
+
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    captured = capsys.readouterr()
+    assert end.value.code == 0
+    assert captured.err == ""
+    assert captured.out.startswith(f"usage: {' '.join(('cognitive-memory', *command))} ")
+    names = {each[len(command)] for each in COMMANDS if each[:-1] == command}
+    listed = {line.split()[0] for line in captured.out.splitlines() if line.startswith("    ")}
+    assert names <= listed
+    assert "==SUPPRESS==" not in captured.out
+
+
+def test_version(loaded: Cli) -> None:
+    assert loaded.results("--version") == f"cognitive-memory {cognitive_memory.__version__}\n"
+
+
+def test_the_installed_command_is_this_one() -> None:
+    from importlib.metadata import entry_points
+
+    from cognitive_memory.cli import main
+
+    (point,) = entry_points(group="console_scripts", name="cognitive-memory")
+    assert point.load() is main
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--debug", "recall", " "), ("recall", " ", "--debug"), ("recall", "--debug", " ")],
+)
+def test_debug_shows_the_traceback(loaded: Cli, arguments: tuple[str, ...]) -> None:
+    output = loaded.run(*arguments, code=1, traceback=True)
+    assert output.stdout == ""
+    assert output.stderr.startswith("Traceback (most recent call last):\n")
+    last = output.stderr.splitlines()[-1]
+    assert last == "cognitive-memory: error: " + loaded.error("recall", " ")
+
+
+def test_json_of_every_command_is_one_document_on_standard_output(cli: Cli) -> None:
+    (cli.folder / "alps.md").write_text(ALPS, encoding="utf-8")
+    for arguments in (
+        ("load", "alps.md"),
+        ("recall", "\x1b[31mÜber die Alpen"),
+        ("delete", "--source", "alps.md"),
+        ("doctor",),
+    ):
+        output = cli.run(*arguments, "--json")
+        assert isinstance(json.loads(output.stdout), dict), arguments
+        assert output.stderr == ""
+        assert "\x1b" not in output.stdout
