@@ -35,7 +35,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with create_system(Settings(data_dir=folder)) as system:
             system.store_experiences(paragraphs(MEMORIES))
-        environment = {**os.environ, "COGNITIVE_MEMORY_DATA_DIR": folder}
+        environment = {
+            **os.environ,
+            "COGNITIVE_MEMORY_DATA_DIR": folder,
+            "ORT_DISABLE_TELEMETRY": "1",  # as the package sets it
+        }
         commands = {
             "libraries": python("import numpy, onnxruntime, tokenizers"),
             "recall": [sys.executable, "-m", "cognitive_memory.cli", "recall", "parse a date"],

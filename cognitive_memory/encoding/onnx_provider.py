@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,16 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import (
-    CognitiveMemoryError,
-    EmbeddingError,
-    InvalidInputError,
-    ModelIntegrityError,
-)
+from ..core.errors import CognitiveMemoryError, EmbeddingError, InvalidInputError
 from ..core.interfaces import EmbeddingProvider, Span
 from ..core.model_files import TOKENIZER_FILE, ModelConfig, ModelFolder
 from ..core.similarity import Vector
 from .batching import pad_batch, plan_batches
+from .runtime import import_runtime, open_session, runtime_errors
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -91,10 +88,8 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         Raises ``InvalidInputError`` for what is not a valid string, ``EmbeddingError`` when
         closed or when the runtime fails.
         """
-        if isinstance(texts, str):
-            raise TypeError("encode_batch takes a sequence of texts; for one text there is encode")
-        tokenizer, session = self._load()
         check_texts(texts)
+        tokenizer, session = self._load()
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         for start in range(0, len(texts), TEXTS_IN_FLIGHT):
             rows = tokenizer.token_ids(texts[start : start + TEXTS_IN_FLIGHT])
@@ -112,8 +107,8 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
 
         Raises as ``encode_batch`` does.
         """
-        tokenizer, _ = self._load()
         check_texts(texts)
+        tokenizer, _ = self._load()
         return tokenizer.chunk_spans(texts)
 
     def get_model_info(self) -> dict[str, Any]:
@@ -136,7 +131,8 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
             with suppress(CognitiveMemoryError):
                 self._load()
 
-        Thread(target=load, name="embedding-warm-up", daemon=True).start()
+        # Not a daemon: an interpreter that ends amid a load of native code aborts.
+        Thread(target=load, name="embedding-warm-up").start()
 
     def close(self) -> None:
         """Release the model; any later use raises ``EmbeddingError``."""
@@ -161,15 +157,14 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
     def _open_model(self) -> tuple[TextTokenizer, onnxruntime.InferenceSession]:
         model = self._model
         model.begin_check(model.runtime_graph)  # in parallel with the imports
-        import onnxruntime
-
+        runtime = import_runtime()
         from .tokenization import TextTokenizer
 
         tokenizer = TextTokenizer(model.checked(TOKENIZER_FILE), model.config.max_length)
         graph = model.checked(model.runtime_graph)
-        if _version(onnxruntime.__version__) < _version(model.config.onnxruntime):
+        if _version(runtime.__version__) < _version(model.config.onnxruntime):
             graph = model.checked(model.graph)
-        return tokenizer, _open_session(graph)
+        return tokenizer, open_session(graph)
 
     def _map(
         self, infer: Callable[[NDArray[np.intp]], Vector], batches: list[NDArray[np.intp]]
@@ -184,7 +179,12 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raise ``InvalidInputError`` for anything that is not a string of valid Unicode."""
+    """Raise ``InvalidInputError`` for anything that is not a string of valid Unicode.
+
+    One string is a sequence of strings, too, but never meant as one: ``TypeError``.
+    """
+    if isinstance(texts, str):
+        raise TypeError("a sequence of texts is needed, not one text; for one there is encode")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInputError(f"text {index} is a {type(text).__name__}; expected a str")
@@ -197,25 +197,6 @@ def check_texts(texts: Sequence[str]) -> None:
             ) from None
 
 
-def _open_session(graph: Path) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Parallel runs of one thread each beat one run of many threads, and nothing spins.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    if graph.suffix == ".ort":
-        # Already optimized; weights are used where the file is mapped, not copied.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.add_session_config_entry("session.use_memory_mapped_ort_model", "1")
-        options.add_session_config_entry("session.use_ort_model_bytes_for_initializers", "1")
-    try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except runtime_errors() as error:
-        raise ModelIntegrityError(f"{graph} cannot be loaded: {error}") from None
-
-
 def _run(session: onnxruntime.InferenceSession, rows: list[list[int]]) -> Vector:
     ids, mask = pad_batch(rows)
     try:
@@ -225,17 +206,6 @@ def _run(session: onnxruntime.InferenceSession, rows: list[list[int]]) -> Vector
     return np.asarray(outputs[0], dtype=np.float32)
 
 
-def runtime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's own exceptions, which share no base but ``Exception``."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return tuple(
-        kind
-        for kind in vars(state).values()
-        if isinstance(kind, type) and issubclass(kind, Exception)
-    )
-
-
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -243,4 +213,4 @@ def _usable_cores() -> int:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2])
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

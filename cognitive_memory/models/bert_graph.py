@@ -45,6 +45,11 @@ def _check_architecture(config: Mapping[str, Any]) -> None:
     for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "layer_norm_eps"):
         if key not in config:
             raise ConversionError(f"config.json holds no {key!r}")
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    if hidden % heads:
+        raise ConversionError(
+            f"hidden_size={hidden} is not a multiple of num_attention_heads={heads}"
+        )
     expected = {
         "model_type": "bert",
         "hidden_act": "gelu",

@@ -6,9 +6,11 @@ moved there: what is under a model's name is whole and exact.
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -17,12 +19,13 @@ from typing import Any
 
 from ..core.errors import ConversionError
 from ..core.model_files import TOKENIZER_FILE, ModelConfig, check_file, record_file
-from ..encoding.onnx_provider import runtime_errors
+from ..encoding.runtime import import_runtime, runtime_errors
 from .registry import ModelRecipe
 from .verify import check_golden
 
 CONVERTER = "cognitive_memory graph builder 1"
 EXPORTERS = ("builder", "torch")
+SECONDS_A_DAY = 86_400
 SOURCE_FILES = ("model.safetensors", "tokenizer.json", "config.json")
 
 
@@ -70,6 +73,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """A new folder that takes the place of ``target`` when the block succeeds."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
         raise ConversionError(f"cannot write to {target.parent}: {error.strerror}") from None
@@ -87,6 +91,13 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """What a process that was killed left behind; a day is longer than any conversion."""
+    for leftover in folder.glob(".*-*"):
+        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > SECONDS_A_DAY:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
 def _put_in_place(folder: Path, target: Path, retired: Path) -> None:
     """Rename ``folder`` to ``target``; what is there goes to ``retired``, or back on failure."""
     for attempt in count():
@@ -95,14 +106,14 @@ def _put_in_place(folder: Path, target: Path, retired: Path) -> None:
             target.rename(old)
         try:
             folder.rename(target)
-        except OSError:
-            # Another process may have put its own there in between: that is replaced, too.
-            if not target.exists():
-                if old.exists():
-                    old.rename(target)
-                raise
-        else:
-            return
+        except OSError as error:
+            # Another process has put its own there in between: that is replaced, too.
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                continue
+            if old.exists():
+                old.rename(target)
+            raise
+        return
 
 
 def _write_graphs(source: Path, folder: Path, name: str) -> int:
@@ -128,16 +139,15 @@ def _write_graphs(source: Path, folder: Path, name: str) -> int:
 
 def _write_runtime_file(graph: Path, target: Path) -> None:
     """Save ``graph`` as ONNX Runtime loads it fastest: optimized ahead, mappable into memory."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = import_runtime()
+    options = runtime.SessionOptions()
     # "extended" is the highest level whose result does not depend on the machine that ran it.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(target)
     options.add_session_config_entry("session.save_model_format", "ORT")
     options.log_severity_level = 3
     try:
-        onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except runtime_errors() as error:
         raise ConversionError(f"ONNX Runtime refuses the graph: {error}") from None
 
@@ -145,8 +155,6 @@ def _write_runtime_file(graph: Path, target: Path) -> None:
 def _describe(
     source: Path, folder: Path, recipe: ModelRecipe, opset: int, exporter: str
 ) -> ModelConfig:
-    import onnxruntime
-
     model: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     return ModelConfig(
         name=recipe.name,
@@ -156,7 +164,7 @@ def _describe(
         precision="fp32",
         opset=opset,
         converter=CONVERTER if exporter == "builder" else "torch.onnx exporter",
-        onnxruntime=onnxruntime.__version__,
+        onnxruntime=import_runtime().__version__,
         source={
             "repository": recipe.repository,
             "revision": recipe.revision,

