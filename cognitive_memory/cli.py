@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "cognitive-memory"
 DONE, FAILED, USAGE = 0, 1, 2
-MAX_RESULTS = 1_000_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -392,6 +391,8 @@ def _discard_output() -> None:
 
 
 def _positive(text: str) -> int:
+    from .core.memory import MAX_RESULTS
+
     try:
         value = int(text)
     except ValueError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from .errors import InvalidInputError, SourceError
-from .experience import check_text, to_memory
+from .experience import MAX_WORD_BYTES, check_text, to_memory
 from .interfaces import (
     CognitiveSystem,
     ConnectionGraph,
@@ -23,7 +24,9 @@ from .interfaces import (
     VectorStorage,
 )
 from .memory import (
+    MAX_RESULTS,
     CognitiveMemory,
+    ConnectionType,
     LoadReport,
     MemoryConnection,
     MemoryFilter,
@@ -46,9 +49,11 @@ class _Change:
     saved: list[CognitiveMemory]
     embedded: list[CognitiveMemory]
     """Those of ``saved`` whose text is new."""
-    known: list[str]
-    """Ids of all that the source holds now."""
+    origins: list[str]
+    """Memories whose outgoing edges are replaced by ``connections``."""
     connections: list[MemoryConnection]
+    is_rewired: bool
+    """Whether the edges are not those that are stored."""
     vectors: list[Vector] = field(default_factory=list)
 
 
@@ -149,6 +154,7 @@ class CognitiveMemorySystem(CognitiveSystem):
 
     def delete_memory_by_id(self, memory_id: str) -> dict[str, Any]:
         """Keys ``memory_id``, ``deleted_count``, ``processing_time`` (seconds)."""
+        check_text(memory_id, self._max_text_bytes, "memory_id")
         return {"memory_id": memory_id, **self._delete(lambda: [memory_id])}
 
     def delete_memories_by_tags(self, tags: Sequence[str]) -> dict[str, Any]:
@@ -158,6 +164,7 @@ class CognitiveMemorySystem(CognitiveSystem):
 
     def delete_memories_by_source_path(self, source_path: str) -> dict[str, Any]:
         """Keys ``source_path``, ``deleted_count``, ``processing_time`` (seconds)."""
+        check_text(source_path, self._max_text_bytes, "source_path")
         wanted = MemoryFilter(source_path=source_path)
         return {"source_path": source_path, **self._delete(lambda: self._ids(wanted))}
 
@@ -205,14 +212,14 @@ class CognitiveMemorySystem(CognitiveSystem):
 
     def close(self) -> None:
         """Close the provider and the stores."""
-        self.embedding_provider.close()
-        self.vectors.close()
-        self.memories.close()
+        with ExitStack() as parts:  # each is closed, whatever another one raises
+            for part in (self.memories, self.vectors, self.embedding_provider):
+                parts.callback(part.close)
 
     def _check_query(self, query: str, k: int) -> None:
         check_text(query, self._max_text_bytes, "query")
-        if k < 1:
-            raise InvalidInputError(f"got {k} results to return; ask for at least 1")
+        if not 1 <= k <= MAX_RESULTS:
+            raise InvalidInputError(f"got {k} results to return; ask for 1 to {MAX_RESULTS:,}")
 
     def _embed(self, memories: Sequence[CognitiveMemory]) -> list[Vector]:
         """For each memory its (chunks, dim) vectors."""
@@ -260,7 +267,17 @@ class CognitiveMemorySystem(CognitiveSystem):
             for memory in saved
             if memory.id not in stored or memory.content != stored[memory.id].content
         ]
-        return _Change(report, sorted(gone), saved, embedded, sorted(known), connections)
+        origins = [] if loader.append_only else sorted(known)
+        held = self.connections.get_connections(sorted(known))
+        return _Change(
+            report,
+            sorted(gone),
+            saved,
+            embedded,
+            origins,
+            connections,
+            is_rewired=_is_rewired(held, origins, connections),
+        )
 
     def _apply(self, changes: Sequence[_Change], progress: Progress | None) -> LoadReport:
         """Embed across sources in full batches; write each source when all of it is embedded."""
@@ -278,13 +295,13 @@ class CognitiveMemorySystem(CognitiveSystem):
         return sum((change.report for change in changes), LoadReport())
 
     def _write(self, change: _Change) -> None:
-        if not (change.deleted or change.saved):
+        if not (change.deleted or change.saved or change.is_rewired):
             return
         with self.memories.transaction():
             self.memories.delete_memories(change.deleted)
             self.memories.save_memories(change.saved)
             self.vectors.store_vectors(change.embedded, change.vectors)
-            self.connections.replace_connections(change.known, change.connections)
+            self.connections.replace_connections(change.origins, change.connections)
 
     def _ids(self, filters: MemoryFilter) -> list[str]:
         return [memory.id for memory in self.memories.find_memories(filters)]
@@ -311,6 +328,21 @@ def _carried_over(new: CognitiveMemory, old: CognitiveMemory | None) -> Cognitiv
     )
 
 
+def _is_rewired(
+    held: Sequence[MemoryConnection],
+    origins: Sequence[str],
+    connections: Sequence[MemoryConnection],
+) -> bool:
+    """Whether replacing the edges of ``origins`` by ``connections`` would change what is held."""
+    beginnings = set(origins)
+    replaced = {
+        edge
+        for edge in held
+        if edge.source_id in beginnings and edge.connection_type != ConnectionType.EXPLICIT
+    }
+    return not (replaced <= set(connections) <= set(held))
+
+
 def _stack(rows: Iterable[Vector]) -> Vector:
     import numpy as np
 
@@ -320,4 +352,4 @@ def _stack(rows: Iterable[Vector]) -> Vector:
 def _words(tags: Sequence[str]) -> tuple[str, ...]:
     if isinstance(tags, str) or not tags:
         raise InvalidInputError(f"got tags {tags!r}; expected a list of at least one word")
-    return tuple(tags)
+    return tuple(check_text(tag, MAX_WORD_BYTES, "tag") for tag in tags)

@@ -10,6 +10,9 @@ from typing import Any
 from .errors import InvalidInputError
 from .memory import EPISODE, CognitiveMemory, MemoryType, as_utc
 
+MAX_WORD_BYTES = 1024
+"""Of a tag or another name."""
+
 _FIELDS = frozenset(
     {"hierarchy_level", "memory_type", "importance_score", "tags", "source_type", "created_date"}
 )
@@ -111,7 +114,7 @@ def _tags(value: Any) -> tuple[str, ...]:
 
 
 def _word(value: Any, name: str) -> str:
-    return check_text(value, 1024, name).strip()
+    return check_text(value, MAX_WORD_BYTES, name).strip()
 
 
 def _moment(value: Any) -> datetime:
@@ -125,7 +128,8 @@ def _moment(value: Any) -> datetime:
 
 def _metadata(given: dict[str, Any]) -> dict[str, Any]:
     """Nested ``metadata`` and unknown keys, as JSON will give them back."""
-    nested = given.pop("metadata", None) or {}
+    nested = given.pop("metadata", None)
+    nested = {} if nested is None else nested
     if not isinstance(nested, Mapping):
         raise InvalidInputError(f"got metadata {nested!r}; expected a mapping")
     try:

@@ -11,6 +11,9 @@ from typing import Any
 CONCEPT, CONTEXT, EPISODE = 0, 1, 2
 """Hierarchy levels, most abstract first."""
 
+MAX_RESULTS = 1_000_000
+"""The most that one search may be asked for."""
+
 
 class MemoryType(StrEnum):
     """Kind of a memory: something that happened, or something that holds."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from ..core.interfaces import (
     ConnectionGraph,
     EmbeddingProvider,
@@ -65,7 +68,7 @@ class HybridRetrieval(RetrievalEngine):
         return {
             "core": core,
             "peripheral": ranked[len(core) :],
-            "bridge": self._bridges(core, ranked),
+            "bridge": self._bridges(core, ranked, filters),
         }
 
     def _candidates_of(
@@ -87,7 +90,9 @@ class HybridRetrieval(RetrievalEngine):
             for memory_id, hit in hits.items()
         }
 
-    def _bridges(self, core: list[SearchResult], ranked: list[SearchResult]) -> list[SearchResult]:
+    def _bridges(
+        self, core: list[SearchResult], ranked: list[SearchResult], filters: MemoryFilter | None
+    ) -> list[SearchResult]:
         activation = {result.memory.id: result.score for result in core}
         shown = {result.memory.id for result in ranked}
         reached: dict[str, tuple[float, str, MemoryConnection]] = {}
@@ -97,7 +102,8 @@ class HybridRetrieval(RetrievalEngine):
                     continue
                 found = (activation[near] * edge.strength, near, edge)
                 reached[far] = max(reached.get(far, found), found, key=lambda item: item[0])
-        best = sorted(reached, key=lambda memory_id: (-reached[memory_id][0], memory_id))
+        allowed = self._that_meet(filters, list(reached))
+        best = sorted(allowed, key=lambda memory_id: (-reached[memory_id][0], memory_id))
         return [
             SearchResult(
                 memory,
@@ -108,3 +114,11 @@ class HybridRetrieval(RetrievalEngine):
             )
             for memory in self._memories.get_memories(best[: self._max_bridges])
         ]
+
+    def _that_meet(self, filters: MemoryFilter | None, memory_ids: Sequence[str]) -> Sequence[str]:
+        if filters is None or not memory_ids:
+            return memory_ids
+        asked = filters.memory_ids
+        wanted = tuple(each for each in memory_ids if asked is None or each in asked)
+        found = self._memories.find_memories(replace(filters, memory_ids=wanted))
+        return [memory.id for memory in found]

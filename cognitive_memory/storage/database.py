@@ -58,8 +58,12 @@ class Database:
                     f"cannot create {self.path.parent}: {error.strerror}; "
                     "set COGNITIVE_MEMORY_DATA_DIR to a folder that can be written"
                 ) from None
-        # An unwritable file cannot have the shared memory that WAL needs; nobody can change it.
-        mode = "mode=ro&immutable=1" if self.read_only else "mode=rwc"
+        mode = "mode=rwc"
+        if self.read_only:
+            # WAL needs shared memory beside the file. A store that someone writes has it; at rest
+            # it cannot be created, and is not needed.
+            is_in_use = Path(f"{self.path}-wal").exists()
+            mode = "mode=ro" if is_in_use else "mode=ro&immutable=1"
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?{mode}",
             uri=True,
@@ -79,7 +83,7 @@ class Database:
                     f"{len(_migrations())}, but cannot be written"
                 )
             return
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         # FULL: what was acknowledged survives a power cut, not only a crash of this process.
         self._connection.execute("PRAGMA synchronous = FULL")
         if version < len(_migrations()):
@@ -100,6 +104,20 @@ class Database:
                 f"{len(_migrations())}; upgrade cognitive-memory-onnx"
             )
         return version
+
+    def _write_ahead(self) -> None:
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.Error as error:
+                if _primary_code(error) not in _BUSY:
+                    raise
+                # Another process is opening the new file. The switch waits for nobody, while a
+                # transaction waits for as long as the timeout says.
+                self._connection.execute("BEGIN EXCLUSIVE")
+                self._connection.execute("ROLLBACK")
+            else:
+                return
 
     def _migrate(self) -> None:
         with self.transaction():
@@ -183,8 +201,7 @@ class Database:
 
 
 def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError:
-    # Extended codes carry the primary one in their low byte.
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    code = _primary_code(error)
     if code == sqlite3.SQLITE_FULL:
         return StoreFullError(f"no space left for {path}; free some and try again")
     if code in _READ_ONLY:
@@ -208,6 +225,11 @@ def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError
 
 
 @cache
+def _primary_code(error: sqlite3.Error) -> int:
+    # Extended codes carry the primary one in their low byte.
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
 def _migrations() -> list[str]:
     # A path, not importlib.resources: that import alone costs a tenth of a cold recall.
     folder = Path(__file__).parent / "migrations"

@@ -64,7 +64,8 @@ class ExactIndex:
     ) -> list[tuple[int, float, int]]:
         """(owner, cosine, chunk) of the ``k`` best owners, each by its best row, best first.
 
-        All that tie with the last come along. ``owners`` limits the search to them.
+        Of equally good rows the lowest chunk is named. All that tie with the last come along.
+        ``owners`` limits the search to them.
 
         ``query``: (dim,) float32 of unit length.
         """
@@ -105,8 +106,10 @@ class ExactIndex:
         # Scored again one row at a time in double precision: equal vectors then score equal,
         # wherever in the matrix they lie, and ties can be broken by id.
         exact = (self._rows[places].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+        # float32 rows are of unit length up to rounding only.
+        exact = np.clip(exact, -1.0, 1.0)
         hits: dict[int, tuple[int, float, int]] = {}
-        for index in np.argsort(-exact, kind="stable"):
+        for index in np.lexsort((self._chunks[places], -exact)):
             place = places[index]
             owner = int(self._owners[place])
             if owner not in hits:

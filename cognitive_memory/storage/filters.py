@@ -13,7 +13,8 @@ MAX_QUERY_WORDS = 256
 """Further words of a query are ignored."""
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[\w\u0300-\u0331]+")
+"""Letters and digits, and the combining marks that FTS5 takes as part of a word."""
 _STOP_WORDS = frozenset(
     _WORD.findall(
         "a about am an and are as at be been but by can could did do does for from had has have he "
@@ -61,8 +62,12 @@ def match_expression(query: str) -> str:
     """Any of the words of ``query``, quoted; stop words only if there are no others.
 
     >>> match_expression('Why did "we" drop Redis? NOT (a OR')
-    '"drop" OR "redis" OR "not"'
+    '"drop" OR "Redis" OR "NOT"'
     """
-    words = list(dict.fromkeys(word.lower() for word in _WORD.findall(query)))
-    telling = [word for word in words if word not in _STOP_WORDS] or words
+    words: dict[str, str] = {}
+    for word in _WORD.findall(query):
+        # Quoted as written: FTS5 folds case by its own table, in which some scripts have none.
+        words.setdefault(word.lower(), word)
+    telling = [word for key, word in words.items() if key not in _STOP_WORDS]
+    telling = telling or list(words.values())
     return " OR ".join(f'"{word}"' for word in telling[:MAX_QUERY_WORDS])

@@ -34,6 +34,7 @@ class SQLiteVectorStorage(VectorStorage):
         self._database = database
         self._index: ExactIndex | None = None
         self._last_deletion = 0
+        self._is_uncommitted = False
 
     def bind_embedding(self, fingerprint: str, dimension: int) -> None:
         """Remember whose vectors these are.
@@ -97,7 +98,8 @@ class SQLiteVectorStorage(VectorStorage):
                 owners = np.array(
                     [pk for (pk,) in self._database.execute(sql, values)], dtype=np.int64
                 )
-            hits = index.search(np.asarray(query, dtype=np.float32), k, owners)
+            row = _checked(np.asarray(query, dtype=np.float32)[None], index.dimension)[0]
+            hits = index.search(row, k, owners)
             ids = dict(
                 self._database.execute(
                     "SELECT pk, id FROM memories WHERE pk IN (SELECT value FROM json_each(?))",
@@ -154,9 +156,10 @@ class SQLiteVectorStorage(VectorStorage):
 
     def _current_index(self) -> ExactIndex | None:
         """The matrix as of this snapshot, or ``None`` for a store that never had vectors."""
-        if self._database.writing:
+        if self._database.writing or self._is_uncommitted:
             # Uncommitted rows may be rolled back and their ids used again: never keep them.
             self._index = None
+        self._is_uncommitted = self._database.writing
         if self._index is None:
             if self._property("dimension") is None:
                 return None

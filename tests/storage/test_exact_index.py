@@ -1,0 +1,166 @@
+"""Exact search against a naive reference in double precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cognitive_memory.core.errors import DimensionMismatchError
+from cognitive_memory.core.similarity import Vector, normalize
+from cognitive_memory.storage.exact_index import ExactIndex
+
+Hit = tuple[int, float, int]
+Row = tuple[int, int, Vector]
+"""Owner, chunk, vector."""
+
+SMALL = st.lists(st.integers(-2, 2), min_size=3, max_size=3)
+"""Few different vectors, so that ties are frequent."""
+
+OWNER = st.integers(1, 8)
+STEPS = st.lists(
+    st.one_of(
+        st.lists(st.tuples(OWNER, SMALL), max_size=12),
+        st.lists(st.integers(1, 60), max_size=10).map(tuple),
+    ),
+    max_size=8,
+)
+"""Lists append (owner, vector) rows; tuples delete vector ids."""
+
+
+def unit_row(numbers: list[int]) -> Vector:
+    return normalize(np.array(numbers, dtype=np.float32))
+
+
+@dataclass
+class Reference:
+    """The same operations, one row at a time."""
+
+    rows: dict[int, Row] = field(default_factory=dict)
+
+    def search(self, query: Vector, k: int, owners: set[int] | None) -> list[Hit]:
+        """All that tie with the last of the ``k`` best, ties by owner."""
+        best: dict[int, Hit] = {}
+        for owner, chunk, row in self.rows.values():
+            score = float(row.astype(np.float64) @ query.astype(np.float64))
+            hit = (owner, min(max(score, -1.0), 1.0), chunk)
+            if owners is None or owner in owners:
+                best[owner] = min(best.get(owner, hit), hit, key=lambda one: (-one[1], one[2]))
+        ranked = sorted(best.values(), key=lambda hit: (-hit[1], hit[0]))
+        return [hit for hit in ranked if k > 0 and hit[1] >= ranked[min(k, len(ranked)) - 1][1]]
+
+
+def build(
+    steps: list[list[tuple[int, list[int]]] | tuple[int, ...]],
+) -> tuple[ExactIndex, Reference]:
+    index, reference = ExactIndex(3), Reference()
+    chunks: dict[int, int] = {}
+    last = 0
+    for step in steps:
+        if isinstance(step, tuple):
+            index.delete(np.array(step, dtype=np.int64))
+            for vector_id in step:
+                reference.rows.pop(vector_id, None)
+            continue
+        rows: list[Row] = []
+        for owner, numbers in step:
+            chunks[owner] = chunks.get(owner, -1) + 1
+            rows.append((owner, chunks[owner], unit_row(numbers)))
+        append(index, last + 1, rows)
+        reference.rows.update(enumerate(rows, last + 1))
+        last += len(rows)
+        assert index.last_vector_id == last
+    return index, reference
+
+
+def append(index: ExactIndex, first_id: int, rows: list[Row]) -> None:
+    index.append(
+        np.arange(first_id, first_id + len(rows), dtype=np.int64),
+        np.array([owner for owner, _, _ in rows], dtype=np.int64),
+        np.array([chunk for _, chunk, _ in rows], dtype=np.int32),
+        np.array([row for _, _, row in rows], dtype=np.float32).reshape(len(rows), index.dimension),
+    )
+
+
+def in_order(hits: list[Hit]) -> list[Hit]:
+    assert [hit[1] for hit in hits] == sorted((hit[1] for hit in hits), reverse=True)
+    return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+
+
+@settings(max_examples=300)
+@given(
+    steps=STEPS,
+    numbers=SMALL.filter(any),
+    k=st.integers(-1, 12),
+    owners=st.none() | st.sets(st.integers(1, 10)),
+)
+def test_search_equals_the_reference(
+    steps: list[list[tuple[int, list[int]]] | tuple[int, ...]],
+    numbers: list[int],
+    k: int,
+    owners: set[int] | None,
+) -> None:
+    index, reference = build(steps)
+    query = unit_row(numbers)
+    wanted = None if owners is None else np.array(sorted(owners), dtype=np.int64)
+    hits = in_order(index.search(query, k, wanted))
+    expected = reference.search(query, k, owners)
+    assert [(owner, chunk) for owner, _, chunk in hits] == [
+        (owner, chunk) for owner, _, chunk in expected
+    ]
+    assert [score for _, score, _ in hits] == pytest.approx([score for _, score, _ in expected])
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_a_large_index_equals_the_reference(share: float) -> None:
+    """Past the first capacity, at a real dimension, with many twins and chunks."""
+    generator = np.random.default_rng(3)
+    vectors = normalize(generator.standard_normal((2_500, 384)).astype(np.float32))
+    vectors[generator.choice(2_500, 500, replace=False)] = vectors[0]
+    rows = [(number // 5, number % 5, row) for number, row in enumerate(vectors)]
+    index, reference = ExactIndex(384), Reference(dict(enumerate(rows, 1)))
+    for start in range(0, 2_500, 250):
+        append(index, start + 1, rows[start : start + 250])
+    dead = generator.choice(2_500, 700, replace=False) + 1
+    index.delete(dead)
+    for vector_id in dead:
+        del reference.rows[int(vector_id)]
+    owners = {number for number in range(500) if generator.random() < share}
+    wanted = np.array(sorted(owners), dtype=np.int64)
+    query = normalize(vectors[0] + vectors[1])
+    for k in (1, 2, 10, 100, 300, 1_000):
+        hits = in_order(index.search(query, k, wanted))
+        expected = reference.search(query, k, owners)
+        assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
+        assert [hit[2] for hit in hits] == [hit[2] for hit in expected]
+        assert [hit[1] for hit in hits] == pytest.approx([hit[1] for hit in expected])
+
+
+def test_of_equal_rows_the_lowest_chunk_is_named() -> None:
+    index = ExactIndex(2)
+    row = np.array([1, 0], dtype=np.float32)
+    append(index, 1, [(1, 3, -row), (1, 2, row), (1, 1, row)])
+    assert index.search(row, 1) == [(1, 1.0, 1)]
+
+
+def test_deleting_unknown_ids_is_no_error() -> None:
+    index = ExactIndex(2)
+    index.delete(np.array([1, 2], dtype=np.int64))
+    append(index, 5, [(1, 0, np.array([1, 0], dtype=np.float32))])
+    index.delete(np.array([0, 4, 6, 100], dtype=np.int64))
+    query = np.array([1, 0], dtype=np.float32)
+    assert index.search(query, 1) == [(1, 1.0, 0)]
+    index.delete(np.array([5, 5], dtype=np.int64))
+    assert index.search(query, 1) == []
+    assert index.last_vector_id == 5
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 2), (1,), ()])
+def test_a_query_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    query: NDArray[np.float32] = np.ones(shape, dtype=np.float32)
+    with pytest.raises(DimensionMismatchError, match="this index holds 2 dimensions"):
+        ExactIndex(2).search(query, 1)
