@@ -102,9 +102,17 @@ class VectorStorage(Closing, ABC):
 
     @abstractmethod
     def bind_embedding(self, fingerprint: str, dimension: int) -> None:
-        """Remember whose vectors these are; call it before storing or searching.
+        """Remember whose vectors will be stored; call it before storing.
 
-        Raises ``FingerprintMismatchError`` when the store holds those of another embedding.
+        Raises ``FingerprintMismatchError`` when the store holds those of another embedding; one
+        that holds none takes any.
+        """
+
+    @abstractmethod
+    def check_embedding(self, fingerprint: str) -> None:
+        """Raise ``FingerprintMismatchError`` if vectors of another embedding are held.
+
+        Nothing is remembered; call it before searching.
         """
 
     @abstractmethod
@@ -163,7 +171,7 @@ class MemoryStorage(Closing, ABC):
 
     @abstractmethod
     def record_access(self, memory_ids: Sequence[str], moment: datetime) -> None:
-        """Count one access to each; nothing happens in a store that cannot be written."""
+        """Count one access to each, unless the store cannot be written just now."""
 
     @abstractmethod
     def get_statistics(self) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from threading import RLock, Thread
+from threading import Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,27 +19,40 @@ from numpy.typing import NDArray
 from ..core.errors import CognitiveMemoryError, EmbeddingError, InvalidInputError
 from ..core.interfaces import EmbeddingProvider, Span
 from ..core.model_files import TOKENIZER_FILE, ModelConfig, ModelFolder
-from ..core.similarity import Vector
+from ..core.resources import usable_cores
+from ..core.similarity import Vector, normalize
 from .batching import pad_batch, plan_batches
-from .runtime import import_runtime, open_session, runtime_errors
+from .gate import Gate
+from .runtime import OPTIMIZATION_LEVELS, Sessions, import_runtime, runtime_errors
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from .tokenization import TextTokenizer
+    from .tokenization import TextTokenizer, Tokens
+
+_LOG = logging.getLogger(__name__)
 
 TEXTS_IN_FLIGHT = 1024
 """Texts that are tokenized and sorted together; it bounds the memory of a large call."""
+
+OVERFLOWS = ("truncate", "error", "chunk")
 
 
 class ONNXEmbeddingProvider(EmbeddingProvider):
     """A converted model folder as an ``EmbeddingProvider``; safe to use from many threads.
 
     ``model`` is the folder, which is read at the first use, or a ``ModelFolder`` that knows how
-    to bring it here. ``workers`` inferences run at once, each on one thread; 0 means one for each
-    core that this process may use.
+    to bring it here. A large call runs ``workers`` inferences at once, each on one thread; a
+    single text runs on ``threads`` threads; 0, and more than that, mean one for each core that
+    this process may use (affinity mask and cgroup quota).
+    ``optimization``: ``all`` runs the prepared graph of fused operators; ``extended``, ``basic``
+    and ``none`` run the portable graph, rewritten that far on loading. ``overflow`` says what
+    becomes of a text beyond the model's length: ``truncate`` cuts it and logs how much,
+    ``error`` raises ``InvalidInputError``, ``chunk`` gives the normalized mean of its chunks.
 
-    Raises at first use: ``ModelNotFoundError``, ``ModelIntegrityError``.
+    After a ``fork`` the child loads the model again at its first use. Raises
+    ``InvalidInputError`` for arguments out of range, and at first use ``ModelNotFoundError`` or
+    ``ModelIntegrityError``.
     """
 
     def __init__(
@@ -47,15 +62,36 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         token_budget: int = 512,
         batch_size: int = 32,
         workers: int = 0,
+        threads: int = 0,
+        optimization: str = "all",
+        overflow: str = "truncate",
     ) -> None:
+        _check_choice("optimization", optimization, OPTIMIZATION_LEVELS)
+        _check_choice("overflow", overflow, OVERFLOWS)
+        cores = usable_cores()
+        _check_least("token_budget", token_budget, 1)
+        _check_least("batch_size", batch_size, 1)
+        _check_least("workers", workers, 0)
+        _check_least("threads", threads, 0)
         self._model = model if isinstance(model, ModelFolder) else ModelFolder(lambda: Path(model))
         self._token_budget = token_budget
         self._batch_size = batch_size
-        self._workers = workers or _usable_cores()
-        self._lock = RLock()
-        self._loaded: tuple[TextTokenizer, onnxruntime.InferenceSession] | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers = min(workers, cores) or cores
+        self._threads = min(threads, cores) or cores
+        self._optimization = optimization
+        self._overflow = overflow
+        self._texts_cut = self._tokens_cut = 0
         self._closed = False
+        self._reset()
+        _ALIVE.add(self)
+
+    def _reset(self) -> None:
+        """Forget what belongs to the threads of this process, and load again when needed."""
+        self._lock = RLock()
+        self._counting = Lock()
+        self._gate = Gate(self._workers)
+        self._loaded: tuple[TextTokenizer, Sessions] | None = None
+        self._pool: ThreadPoolExecutor | None = None
 
     @property
     def config(self) -> ModelConfig:
@@ -82,25 +118,17 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
     def encode_batch(self, texts: Sequence[str]) -> Vector:
         """(n, dim) float32, unit rows, in the order of ``texts``.
 
-        A text beyond the model's length is cut there; ``chunk_batch`` gives spans that fit. A
-        blank text has a vector, too (that of no words), as in sentence-transformers.
+        A text beyond the model's length goes by ``overflow``; ``chunk_batch`` gives spans that
+        fit. A blank text has a vector, too (that of no words), as in sentence-transformers.
 
         Raises ``InvalidInputError`` for what is not a valid string, ``EmbeddingError`` when
         closed or when the runtime fails.
         """
         check_texts(texts)
-        tokenizer, session = self._load()
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for start in range(0, len(texts), TEXTS_IN_FLIGHT):
-            rows = tokenizer.token_ids(texts[start : start + TEXTS_IN_FLIGHT])
-            batches = plan_batches([len(row) for row in rows], self._token_budget, self._batch_size)
-
-            def infer(batch: NDArray[np.intp], rows: list[list[int]] = rows) -> Vector:
-                return _run(session, [rows[index] for index in batch])
-
-            for batch, part in zip(batches, self._map(infer, batches), strict=True):
-                vectors[start + batch] = part
-        return vectors
+        tokenizer, sessions = self._load()
+        if self._overflow == "chunk":
+            return self._encode_chunks(texts, tokenizer, sessions)
+        return self._encode(texts, tokenizer, sessions)
 
     def chunk_batch(self, texts: Sequence[str]) -> list[list[Span]]:
         """For each text the spans that fit the model's length, cut between words.
@@ -112,7 +140,7 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         return tokenizer.chunk_spans(texts)
 
     def get_model_info(self) -> dict[str, Any]:
-        """JSON values that describe the model."""
+        """JSON values that describe the model, and how much text was cut so far."""
         return {
             "name": self.config.name,
             "dimension": self.dimension,
@@ -122,6 +150,11 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
             "fingerprint": self.fingerprint,
             "path": str(self.model_path),
             "workers": self._workers,
+            "threads": self._threads,
+            "optimization": self._optimization,
+            "overflow": self._overflow,
+            "texts_cut": self._texts_cut,
+            "tokens_cut": self._tokens_cut,
         }
 
     def warm_up(self) -> None:
@@ -129,7 +162,8 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
 
         def load() -> None:
             with suppress(CognitiveMemoryError):
-                self._load()
+                _, sessions = self._load()
+                sessions.single  # noqa: B018  opened here, so that the first query need not
 
         # Not a daemon: an interpreter that ends amid a load of native code aborts.
         Thread(target=load, name="embedding-warm-up").start()
@@ -143,7 +177,7 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         if pool is not None:
             pool.shutdown()
 
-    def _load(self) -> tuple[TextTokenizer, onnxruntime.InferenceSession]:
+    def _load(self) -> tuple[TextTokenizer, Sessions]:
         with self._lock:
             self._check_open()
             if self._loaded is None:
@@ -154,28 +188,123 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         if self._closed:
             raise EmbeddingError("this provider is closed; create another one")
 
-    def _open_model(self) -> tuple[TextTokenizer, onnxruntime.InferenceSession]:
+    def _open_model(self) -> tuple[TextTokenizer, Sessions]:
         model = self._model
-        model.begin_check(model.runtime_graph)  # in parallel with the imports
+        prepared = self._optimization == "all"
+        model.begin_check(model.runtime_graph if prepared else model.graph)  # beside the imports
         runtime = import_runtime()
         from .tokenization import TextTokenizer
 
         tokenizer = TextTokenizer(model.checked(TOKENIZER_FILE), model.config.max_length)
-        graph = model.checked(model.runtime_graph)
-        if _version(runtime.__version__) < _version(model.config.onnxruntime):
-            graph = model.checked(model.graph)
-        return tokenizer, open_session(graph)
+        if prepared and _version(runtime.__version__) < _version(model.config.onnxruntime):
+            prepared = False  # a runtime older than the one that wrote the file may not read it
+        graph = model.checked(model.runtime_graph if prepared else model.graph)
+        return tokenizer, Sessions(graph, self._threads, self._optimization)
+
+    def _encode(self, texts: Sequence[str], tokenizer: TextTokenizer, sessions: Sessions) -> Vector:
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for start, tokens in self._tokenized(texts, tokenizer):
+            self._report_cuts(start, tokens, tokenizer.max_length)
+            rows = tokens.rows
+            batches = plan_batches([len(row) for row in rows], self._token_budget, self._batch_size)
+
+            def infer(batch: NDArray[np.intp], rows: list[list[int]] = rows) -> Vector:
+                with self._gate.enter():
+                    return _run(sessions.bulk, [rows[index] for index in batch])
+
+            if len(batches) == 1:
+                # Alone, one inference may use all cores; beside others it would disturb them.
+                with self._gate.enter() as alone:
+                    session = sessions.single if alone else sessions.bulk
+                    vectors[start + batches[0]] = _run(session, [rows[i] for i in batches[0]])
+                continue
+            for batch, part in zip(batches, self._map(infer, batches), strict=True):
+                vectors[start + batch] = part
+        return vectors
+
+    def _tokenized(
+        self, texts: Sequence[str], tokenizer: TextTokenizer
+    ) -> Iterator[tuple[int, Tokens]]:
+        """The tokens of each window of texts with its start; the next is tokenized meanwhile."""
+        following: Future[Tokens] | None = None
+        for start in range(0, len(texts), TEXTS_IN_FLIGHT):
+            end = start + TEXTS_IN_FLIGHT
+            tokens = following.result() if following else tokenizer.tokenize(texts[start:end])
+            following = None
+            if end < len(texts) and self._workers > 1:
+                upcoming = texts[end : end + TEXTS_IN_FLIGHT]
+                following = self._executor().submit(tokenizer.tokenize, upcoming)
+            yield start, tokens
+
+    def _encode_chunks(
+        self, texts: Sequence[str], tokenizer: TextTokenizer, sessions: Sessions
+    ) -> Vector:
+        spans = tokenizer.chunk_spans(texts)
+        chunks = [
+            text[start:end] for text, cuts in zip(texts, spans, strict=True) for start, end in cuts
+        ]
+        vectors = self._encode(chunks, tokenizer, sessions)
+        if len(chunks) == len(texts):
+            return vectors
+        owners = np.repeat(np.arange(len(texts)), [len(cuts) for cuts in spans])
+        sums = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        np.add.at(sums, owners, vectors)
+        return normalize(sums)
+
+    def _report_cuts(self, start: int, tokens: Tokens, limit: int) -> None:
+        cut = [(index, count) for index, count in enumerate(tokens.cut) if count]
+        if not cut:
+            return
+        if self._overflow == "error":
+            index, count = cut[0]
+            raise InvalidInputError(
+                f"text {start + index} has {limit + count:,} tokens, the limit is {limit}; "
+                "split it, or set COGNITIVE_MEMORY_EMBEDDING__OVERFLOW to truncate or chunk"
+            )
+        total = sum(count for _, count in cut)
+        with self._counting:
+            self._texts_cut += len(cut)
+            self._tokens_cut += total
+        _LOG.warning(
+            "%d of %d texts were cut to %d tokens; %d tokens are not in their vectors",
+            len(cut),
+            len(tokens.rows),
+            limit,
+            total,
+        )
 
     def _map(
         self, infer: Callable[[NDArray[np.intp]], Vector], batches: list[NDArray[np.intp]]
-    ) -> Any:
-        if len(batches) == 1 or self._workers == 1:
+    ) -> Iterator[Vector]:
+        if self._workers == 1:
             return map(infer, batches)
+        return self._executor().map(infer, batches)
+
+    def _executor(self) -> ThreadPoolExecutor:
         with self._lock:
             self._check_open()
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="embedding")
-            return self._pool.map(infer, batches)
+            return self._pool
+
+
+_ALIVE: weakref.WeakSet[ONNXEmbeddingProvider] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In the child: threads and locks did not come along, so nothing that needs them is kept.
+
+    Sessions are put aside, not destroyed: that would wait forever for threads of the parent.
+    """
+    for provider in list(_ALIVE):
+        loaded = provider._loaded
+        if loaded is not None:
+            loaded[1].abandon()
+        provider._reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -206,10 +335,14 @@ def _run(session: onnxruntime.InferenceSession, rows: list[list[int]]) -> Vector
     return np.asarray(outputs[0], dtype=np.float32)
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InvalidInputError(f"got {name} {value!r}; known: {', '.join(known)}")
+
+
+def _check_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise InvalidInputError(f"got {name} {value}; it must be at least {least}")
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,10 @@ SILENCE = "ORT_DISABLE_TELEMETRY"
 """Its wheels report to their maker since 1.29, unless this is set before they are imported."""
 
 
+OPTIMIZATION_LEVELS = ("none", "basic", "extended", "all")
+"""How far ONNX Runtime rewrites a portable graph; ``all`` takes the prepared one instead."""
+
+
 def import_runtime() -> ModuleType:
     """The module ``onnxruntime``; it sends nothing unless the user has set ``SILENCE`` to 0."""
     # The one write to the environment in this package: there is no argument for it, and the
@@ -26,23 +32,74 @@ def import_runtime() -> ModuleType:
     return onnxruntime  # type: ignore[no-any-return, unused-ignore]
 
 
-def open_session(graph: Path) -> onnxruntime.InferenceSession:
-    """A session of one thread on a checked file; raises ``ModelIntegrityError``."""
+def open_session(
+    graph: Path, threads: int, optimization: str = "all"
+) -> onnxruntime.InferenceSession:
+    """A session on a checked file; raises ``ModelIntegrityError``.
+
+    ``threads`` work on one inference. A ``.ort`` file is already optimized; ``optimization``
+    says how far a ``.onnx`` file is on loading.
+    """
     runtime = import_runtime()
+    levels = runtime.GraphOptimizationLevel
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
-    # Parallel runs of one thread each beat one run of many threads, and nothing spins.
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that wait for work sleep; spinning would be faster by microseconds and cost a core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if graph.suffix == ".ort":
-        # Already optimized; weights are used where the file is mapped, not copied.
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = levels.ORT_DISABLE_ALL
+        # Weights are used where the file is mapped, not copied.
         options.add_session_config_entry("session.use_memory_mapped_ort_model", "1")
         options.add_session_config_entry("session.use_ort_model_bytes_for_initializers", "1")
+    else:
+        options.graph_optimization_level = {
+            "none": levels.ORT_DISABLE_ALL,
+            "basic": levels.ORT_ENABLE_BASIC,
+            "extended": levels.ORT_ENABLE_EXTENDED,
+            "all": levels.ORT_ENABLE_ALL,
+        }[optimization]
     try:
         return runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except runtime_errors() as error:
         raise ModelIntegrityError(f"{graph} cannot be loaded: {error}") from None
+
+
+class Sessions:
+    """The sessions on one graph: for one inference on many threads, and for many on one each.
+
+    Both map the same file, but each prepares its own copy of some weights, so neither is opened
+    before it is needed. Thread-safe.
+    """
+
+    def __init__(self, graph: Path, threads: int, optimization: str) -> None:
+        self._graph = graph
+        self._threads = threads
+        self._optimization = optimization
+        self._lock = Lock()
+        self._opened: dict[int, onnxruntime.InferenceSession] = {}
+
+    @property
+    def single(self) -> onnxruntime.InferenceSession:
+        """Lowest latency: all threads work on one inference at a time."""
+        return self._open(self._threads)
+
+    @property
+    def bulk(self) -> onnxruntime.InferenceSession:
+        """Highest throughput: inferences of one thread each run side by side."""
+        return self._open(1)
+
+    def abandon(self) -> None:
+        """Keep the sessions from ever being destroyed, for a process that lost their threads."""
+        for session in self._opened.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+    def _open(self, threads: int) -> onnxruntime.InferenceSession:
+        with self._lock:
+            if threads not in self._opened:
+                self._opened[threads] = open_session(self._graph, threads, self._optimization)
+            return self._opened[threads]
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

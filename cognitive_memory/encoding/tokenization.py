@@ -6,7 +6,9 @@ ones, and the limit is the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
@@ -15,8 +17,21 @@ from ..core.errors import ModelIntegrityError
 
 Span = tuple[int, int]
 
+PIECE_CHARACTERS = 16_384
+"""Longer texts are tokenized piece by piece: a token takes a hundred times its text in memory."""
+
+_SPACE = re.compile(r"\s+")
+
 OVERLAP_TOKENS = 32
 """Shared by neighboring chunks, so that a sentence cut by one is whole in the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids of each text, and how many tokens were cut off each to fit."""
+
+    rows: list[list[int]]
+    cut: list[int]
 
 
 class TextTokenizer:
@@ -33,12 +48,24 @@ class TextTokenizer:
         self.max_length = max_length
         self.special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Ids of each text, special tokens included, cut to ``max_length``.
 
         ``texts`` are strings of valid Unicode, here and below.
         """
-        return [self._truncated(encoding.ids) for encoding in self._encode(texts, special=True)]
+        tokens = Tokens([], [])
+        short = [text if len(text) <= PIECE_CHARACTERS else "" for text in texts]
+        for text, encoding in zip(texts, self._encode(short, special=True), strict=True):
+            ids: list[int] = encoding.ids
+            excess = len(ids) - self.max_length
+            if len(text) > PIECE_CHARACTERS:
+                ids, excess = self._tokenize_in_pieces(text, frame=ids)
+            elif excess > 0:
+                # BERT's template ends in one special token, which stays at the end.
+                ids = [*ids[: self.max_length - 1], ids[-1]]
+            tokens.rows.append(ids)
+            tokens.cut.append(max(0, excess))
+        return tokens
 
     def chunk_spans(self, texts: Sequence[str]) -> list[list[Span]]:
         """For each text its chunks as (start, end) in characters.
@@ -49,15 +76,35 @@ class TextTokenizer:
         room = self.max_length - self.special_tokens
         spans: list[list[Span]] = [[(0, len(text))] for text in texts]
         # A token takes a byte at least, so a text of few bytes needs no look.
-        long = [i for i, text in enumerate(texts) if len(text.encode()) > room]
-        encodings = self._encode([texts[i] for i in long], special=False)
-        for i, encoding in zip(long, encodings, strict=True):
-            if len(encoding) > room:
-                spans[i] = self._windows(texts[i], encoding, room)
+        look = [i for i, text in enumerate(texts) if len(text.encode()) > room]
+        whole = [i for i in look if len(texts[i]) <= PIECE_CHARACTERS]
+        encodings = self._encode([texts[i] for i in whole], special=False)
+        for i, encoding in zip(whole, encodings, strict=True):
+            spans[i] = self._windows(texts[i], encoding, room)
+        for i in sorted(set(look).difference(whole)):
+            spans[i] = []
+            for first, last in _pieces(texts[i]):
+                piece = texts[i][first:last]
+                [encoding] = self._encode([piece], special=False)
+                cuts = self._windows(piece, encoding, room)
+                spans[i] += [(first + start, first + end) for start, end in cuts]
         return spans
+
+    def _tokenize_in_pieces(self, text: str, frame: list[int]) -> tuple[list[int], int]:
+        """Ids of a long text between the special tokens of ``frame``, and how many were cut."""
+        room = self.max_length - self.special_tokens
+        kept: list[int] = []
+        count = 0
+        for start, end in _pieces(text):
+            ids: list[int] = self._encode([text[start:end]], special=False)[0].ids
+            kept += ids[: room - len(kept)]
+            count += len(ids)
+        return [frame[0], *kept, *frame[1:]], count - len(kept)
 
     def _windows(self, text: str, encoding: Encoding, room: int) -> list[Span]:
         """Cut one text, given its tokens, into spans of at most ``room`` tokens."""
+        if len(encoding) <= room:
+            return [(0, len(text))]
         words: list[int | None] = encoding.word_ids
         offsets: list[Span] = encoding.offsets
         count = len(offsets)
@@ -83,15 +130,24 @@ class TextTokenizer:
     def _count(self, text: str) -> int:
         return len(self._encode([text], special=False)[0])
 
-    def _truncated(self, ids: list[int]) -> list[int]:
-        # BERT's template ends in one special token, which stays at the end.
-        return ids if len(ids) <= self.max_length else [*ids[: self.max_length - 1], ids[-1]]
-
     def _encode(self, texts: Sequence[str], *, special: bool) -> list[Encoding]:
         encodings: list[Encoding] = self._tokenizer.encode_batch(
             list(texts), add_special_tokens=special
         )
         return encodings
+
+
+def _pieces(text: str) -> Iterator[Span]:
+    """Cut a long text after white space, where no word spans the cut; unspaced text stays whole."""
+    start = 0
+    while len(text) - start > PIECE_CHARACTERS:
+        gap = _SPACE.search(text, start + PIECE_CHARACTERS)
+        if gap is None:
+            break
+        yield start, gap.end()
+        start = gap.end()
+    if start < len(text):
+        yield start, len(text)
 
 
 def _word_start(words: list[int | None], position: int, floor: int) -> int:

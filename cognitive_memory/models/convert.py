@@ -94,8 +94,9 @@ def replacing(target: Path) -> Iterator[Path]:
 def _remove_leftovers(folder: Path) -> None:
     """What a process that was killed left behind; a day is longer than any conversion."""
     for leftover in folder.glob(".*-*"):
-        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > SECONDS_A_DAY:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process may clean up, too
+            if leftover.is_dir() and time.time() - leftover.stat().st_mtime > SECONDS_A_DAY:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _put_in_place(folder: Path, target: Path, retired: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,6 +16,7 @@ from ..core.errors import ConversionError
 from ..core.interfaces import EmbeddingProvider
 from ..core.model_files import ModelConfig, check_model_file
 from ..core.similarity import Vector
+from ..encoding import onnx_provider
 from ..encoding.onnx_provider import ONNXEmbeddingProvider
 
 TOLERANCE = 1e-6
@@ -54,7 +58,8 @@ def measure_agreement(provider: EmbeddingProvider, golden: GoldenSet) -> Agreeme
 
     Raises ``ConversionError`` for vectors of another length.
     """
-    vectors = provider.encode_batch(golden.texts)
+    with _cuts_expected():
+        vectors = provider.encode_batch(golden.texts)
     if vectors.shape != golden.vectors.shape:
         raise ConversionError(
             f"the model gives {vectors.shape[1]} dimensions, "
@@ -67,15 +72,34 @@ def measure_agreement(provider: EmbeddingProvider, golden: GoldenSet) -> Agreeme
     )
 
 
+@contextmanager
+def _cuts_expected() -> Iterator[None]:
+    """No warning of cut texts: some golden texts are too long on purpose."""
+    log = logging.getLogger(onnx_provider.__name__)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def check_golden(folder: Path, config: ModelConfig) -> Agreement | None:
-    """Raise ``ConversionError`` if the model is not exact; ``None`` without golden vectors."""
+    """Raise ``ConversionError`` if one of the two graphs is not exact; the worse one's agreement.
+
+    ``None`` without golden vectors.
+    """
     golden = load_golden(config.name)
     if golden is None:
         return None
-    with ONNXEmbeddingProvider(folder) as provider:
-        agreement = measure_agreement(provider, golden)
+    measured = []
+    for optimization in ("all", "basic"):  # the prepared graph, and the portable one
+        with ONNXEmbeddingProvider(folder, optimization=optimization) as provider:
+            measured.append(measure_agreement(provider, golden))
     # NaN compares false with everything, so the test is for what is wanted.
-    if not agreement.max_error <= TOLERANCE:
+    wrong = [each for each in measured if not each.max_error <= TOLERANCE]
+    agreement = wrong[0] if wrong else max(measured, key=lambda each: each.max_error)
+    if wrong:
         raise ConversionError(
             f"{config.name} differs from its golden vectors by {agreement.max_error:.2g}, "
             f"the limit is {TOLERANCE:g}; the conversion was discarded"

@@ -74,7 +74,7 @@ class HybridRetrieval(RetrievalEngine):
     def _candidates_of(
         self, query: str, count: int, filters: MemoryFilter | None
     ) -> tuple[dict[str, VectorHit], dict[str, dict[str, float]]]:
-        self._vectors.bind_embedding(self._provider.fingerprint, self._provider.dimension)
+        self._vectors.check_embedding(self._provider.fingerprint)
         vector = self._provider.encode_query(query)
         hits = {hit.memory_id: hit for hit in self._vectors.search_similar(vector, count, filters)}
         words = self._lexical.search_text(query, count, filters)

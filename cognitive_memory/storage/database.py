@@ -40,7 +40,10 @@ class Database:
         self._busy_timeout_seconds = busy_timeout_seconds
         self._lock = RLock()
         self._depth = 0
-        self.read_only = path.exists() and not os.access(path, os.W_OK)
+        # Writing needs the folder, too: the write-ahead log lies beside the file.
+        self.read_only = os.access(path, os.F_OK) and not (
+            os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+        )
         with self.errors():
             self._connection = self._connect()
             try:
@@ -129,8 +132,11 @@ class Database:
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Writes inside it are durable together or not at all; inner ones join the outer."""
+    def transaction(self, *, patient: bool = True) -> Iterator[None]:
+        """Writes inside it are durable together or not at all; inner ones join the outer.
+
+        An impatient one does not wait for other writers; it raises ``StoreBusyError`` at once.
+        """
         with self._lock, self.errors():
             if self._depth:
                 self._depth += 1
@@ -144,7 +150,7 @@ class Database:
                     f"{self.path} cannot be written; check its permissions, or set "
                     "COGNITIVE_MEMORY_DATA_DIR to a folder that can be written"
                 )
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin(patient)
             self._depth = 1
             try:
                 yield
@@ -155,6 +161,16 @@ class Database:
                 raise
             finally:
                 self._depth = 0
+
+    def _begin(self, patient: bool) -> None:
+        if not patient:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        finally:
+            if not patient:
+                milliseconds = round(1000 * self._busy_timeout_seconds)
+                self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
     @property
     def writing(self) -> bool:
@@ -214,6 +230,11 @@ def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError
             f"{path} was held by another process for {timeout:g} s; try again, or raise "
             "COGNITIVE_MEMORY_STORAGE__BUSY_TIMEOUT_SECONDS"
         )
+    if code == sqlite3.SQLITE_IOERR:
+        return StorageError(
+            f"{path} cannot be read or written ({error}); its disk may be full or failing: "
+            "check both, or set COGNITIVE_MEMORY_DATA_DIR to another"
+        )
     if code in _DAMAGED:
         return StoreFormatError(
             f"{path} is not a readable SQLite database ({error}); restore it from a backup, "
@@ -224,12 +245,12 @@ def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError
     return StorageError(f"{path}: {error}")
 
 
-@cache
 def _primary_code(error: sqlite3.Error) -> int:
     # Extended codes carry the primary one in their low byte.
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
+@cache
 def _migrations() -> list[str]:
     # A path, not importlib.resources: that import alone costs a tenth of a cold recall.
     folder = Path(__file__).parent / "migrations"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import Any
 
-from ..core.errors import InvalidInputError
+from ..core.errors import InvalidInputError, StoreBusyError, StoreFullError
 from ..core.interfaces import ConnectionGraph, LexicalIndex, MemoryStorage
 from ..core.memory import (
     CognitiveMemory,
@@ -87,10 +87,16 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
             ).rowcount
 
     def record_access(self, memory_ids: Sequence[str], moment: datetime) -> None:
-        """Count one access to each; nothing happens in a store that cannot be written."""
+        """Count one access to each, unless the store cannot be written just now.
+
+        The counts are worth less than the answer that they count, so they never delay it.
+        """
         if self._database.read_only or not memory_ids:
             return
-        with self._database.transaction():
+        with (
+            suppress(StoreBusyError, StoreFullError),
+            self._database.transaction(patient=False),
+        ):
             self._database.execute(
                 "UPDATE memories SET access_count = access_count + 1, "
                 "last_accessed_us = max(last_accessed_us, ?) "

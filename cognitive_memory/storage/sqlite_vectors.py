@@ -37,26 +37,30 @@ class SQLiteVectorStorage(VectorStorage):
         self._is_uncommitted = False
 
     def bind_embedding(self, fingerprint: str, dimension: int) -> None:
-        """Remember whose vectors these are.
+        """Remember whose vectors will be stored.
 
-        Raises ``FingerprintMismatchError`` when the store holds those of another embedding.
+        Raises ``FingerprintMismatchError`` when the store holds those of another embedding; one
+        that holds none takes any.
         """
-        stored = self._property("fingerprint")
-        if stored == fingerprint:
+        if self._property("fingerprint") == fingerprint:
             return
-        if stored is None:
-            with self._database.transaction():
-                self._database.execute_many(
-                    "INSERT OR IGNORE INTO properties (name, value) VALUES (?, ?)",
-                    [("fingerprint", fingerprint), ("dimension", str(dimension))],
-                )
-            stored = self._property("fingerprint")
-        if stored != fingerprint:
-            raise FingerprintMismatchError(
-                f"{self._database.path} holds vectors of {stored}, the configured model gives "
-                f"{fingerprint}; set COGNITIVE_MEMORY_EMBEDDING__MODEL="
-                f"{str(stored).partition('/')[0]}, or COGNITIVE_MEMORY_DATA_DIR to another folder"
+        with self._database.transaction():
+            self.check_embedding(fingerprint)
+            self._database.execute_many(
+                "INSERT OR REPLACE INTO properties (name, value) VALUES (?, ?)",
+                [("fingerprint", fingerprint), ("dimension", str(dimension))],
             )
+
+    def check_embedding(self, fingerprint: str) -> None:
+        """Raise ``FingerprintMismatchError`` if vectors of another embedding are held."""
+        stored = self._property("fingerprint")
+        if stored in (None, fingerprint) or not self._holds_vectors():
+            return
+        raise FingerprintMismatchError(
+            f"{self._database.path} holds vectors of {stored}, the configured model gives "
+            f"{fingerprint}; set COGNITIVE_MEMORY_EMBEDDING__MODEL="
+            f"{str(stored).partition('/')[0]}, or COGNITIVE_MEMORY_DATA_DIR to another folder"
+        )
 
     def store_vectors(self, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]) -> None:
         """Replace the vectors of each memory, which must be stored, by its (chunks, dim) array.
@@ -141,6 +145,10 @@ class SQLiteVectorStorage(VectorStorage):
         self._database.execute(f"DELETE FROM vectors WHERE memory_pk IN ({owners[0]})", owners[1])
         return int(held)
 
+    def _holds_vectors(self) -> bool:
+        with self._database.snapshot():
+            return self._database.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None
+
     def _property(self, name: str) -> str | None:
         with self._database.snapshot():
             row = self._database.execute(
@@ -160,10 +168,11 @@ class SQLiteVectorStorage(VectorStorage):
             # Uncommitted rows may be rolled back and their ids used again: never keep them.
             self._index = None
         self._is_uncommitted = self._database.writing
-        if self._index is None:
-            if self._property("dimension") is None:
-                return None
-            self._index = ExactIndex(self._dimension())
+        if self._property("dimension") is None:
+            return None
+        dimension = self._dimension()
+        if self._index is None or self._index.dimension != dimension:
+            self._index = ExactIndex(dimension)
             # What was deleted before the first look is not in what will be read.
             self._last_deletion = self._max_deletion()
         index = self._index

@@ -286,7 +286,10 @@ def test_info_is_json_and_complete(provider: ONNXEmbeddingProvider, model_dir: P
     info = provider.get_model_info()
     assert json.loads(json.dumps(info)) == info
     assert info["workers"] >= 1
-    assert {name: info[name] for name in info if name != "workers"} == {
+    assert info["threads"] >= 1
+    assert info["tokens_cut"] >= info["texts_cut"] >= 0
+    varying = {"workers", "threads", "tokens_cut", "texts_cut"}
+    assert {name: info[name] for name in info if name not in varying} == {
         "name": NAME,
         "dimension": 384,
         "max_length": 256,
@@ -294,6 +297,8 @@ def test_info_is_json_and_complete(provider: ONNXEmbeddingProvider, model_dir: P
         "precision": "fp32",
         "fingerprint": provider.fingerprint,
         "path": str(model_dir / f"{NAME}.onnx"),
+        "optimization": "all",
+        "overflow": "truncate",
     }
     assert provider.dimension == provider.get_embedding_dimension() == 384
     assert provider.model_path.is_file()

@@ -95,7 +95,7 @@ def test_ids_are_those_of_the_reference_tokenizer(
         encoding.ids
         for encoding in reference(tokenizer_path, max_length).encode_batch(golden.texts)
     ]
-    assert tokenizer_for(tokenizer_path, max_length).token_ids(golden.texts) == expected
+    assert tokenizer_for(tokenizer_path, max_length).tokenize(golden.texts).rows == expected
     assert max(map(len, expected)) == max_length
 
 
@@ -106,12 +106,12 @@ def test_ids_of_any_text_are_those_of_the_reference_tokenizer(
     expected = [
         encoding.ids for encoding in reference(tokenizer_path, SMALL).encode_batch(list(texts))
     ]
-    assert tokenizer_for(tokenizer_path, SMALL).token_ids(texts) == expected
+    assert tokenizer_for(tokenizer_path, SMALL).tokenize(texts).rows == expected
 
 
 def test_no_texts_have_no_ids_and_no_spans(tokenizer_path: Path) -> None:
     tokenizer = tokenizer_for(tokenizer_path, SMALL)
-    assert tokenizer.token_ids([]) == []
+    assert tokenizer.tokenize([]).rows == []
     assert tokenizer.chunk_spans([]) == []
 
 
@@ -216,7 +216,7 @@ def test_the_limit_of_the_file_does_not_count(tokenizer_path: Path) -> None:
     assert (published.truncation or {})["max_length"] == 128
     assert (published.padding or {})["length"] == 128
     tokenizer = tokenizer_for(tokenizer_path, 256)
-    assert [len(row) for row in tokenizer.token_ids(["river " * 200, "river"])] == [202, 3]
+    assert [len(row) for row in tokenizer.tokenize(["river " * 200, "river"]).rows] == [202, 3]
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"not JSON"])

@@ -125,7 +125,7 @@ def test_portable_graph_has_standard_operators_only(converted: Path) -> None:
 
 def test_portable_graph_is_exact_in_a_plain_session(converted: Path, golden: GoldenSet) -> None:
     tokenizer = TextTokenizer(converted / TOKENIZER_FILE, 256)
-    rows = tokenizer.token_ids(golden.texts)
+    rows = tokenizer.tokenize(golden.texts).rows
     batches = plan_batches([len(row) for row in rows], token_budget=512, batch_size=32)
     session = open_plain(str(converted / f"{NAME}.onnx"))
     vectors = np.concatenate([run(session, [rows[i] for i in batch]) for batch in batches])

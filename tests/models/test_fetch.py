@@ -428,7 +428,8 @@ def test_one_other_byte_in_any_file_is_not_taken(puller: Puller, hub: Hub, name:
     with hub.serving():
         *_, error, _ = puller.pull(hub=hub.endpoint)
     assert error.startswith(
-        f"ModelDownloadError: {NAME} could not be fetched (the Hugging Face hub: {puller.models_dir}/"
+        f"ModelDownloadError: {NAME} could not be fetched "
+        f"(the Hugging Face hub: {puller.models_dir}/"
     )
     assert f"/{name} has SHA-256 " in error
     puller.assert_nothing_left()
