@@ -85,15 +85,31 @@ def create_embedding_provider(
     """
 
     def onnx(_: Settings) -> EmbeddingProvider:
-        return _onnx_provider(settings, report, warm_up)
+        return _onnx_provider(settings, report, warm_up or settings.embedding.warm_up)
 
-    return _select(
+    provider = _select(
         settings,
         settings.embedding.provider,
         dict.fromkeys(ONNX_PROVIDERS, onnx),
         PROVIDER_GROUP,
         "COGNITIVE_MEMORY_EMBEDDING__PROVIDER",
     )
+    return _cached(provider, settings)
+
+
+def _cached(provider: EmbeddingProvider, settings: Settings) -> EmbeddingProvider:
+    memory_bytes = settings.embedding.cache_bytes
+    disk_bytes = settings.embedding.disk_cache_bytes
+    if not memory_bytes and not disk_bytes:
+        return provider
+    from .encoding.cache import CachedEmbeddingProvider
+
+    disk = None
+    if disk_bytes:
+        from .encoding.disk_cache import DiskCache
+
+        disk = DiskCache(settings.model_folder / "embedding_cache.db", disk_bytes)
+    return CachedEmbeddingProvider(provider, memory_bytes=memory_bytes, disk=disk)
 
 
 def create_vector_storage(settings: Settings, database: Database) -> VectorStorage:
@@ -155,9 +171,10 @@ def prepare_model(settings: Settings, report: Report | None = None) -> Path:
 def _onnx_provider(settings: Settings, report: Report | None, warm_up: bool) -> EmbeddingProvider:
     model = ModelFolder(lambda: prepare_model(settings, report))
     warm_up = warm_up and holds_model(model_folder(settings))
+    optimization = settings.embedding.optimization
     if warm_up:
         # Hashing runs beside the imports that follow, which take as long.
-        model.begin_check(model.runtime_graph)
+        model.begin_check(model.runtime_graph if optimization == "all" else model.graph)
     from .encoding.onnx_provider import ONNXEmbeddingProvider
 
     provider = ONNXEmbeddingProvider(
@@ -165,6 +182,9 @@ def _onnx_provider(settings: Settings, report: Report | None, warm_up: bool) -> 
         token_budget=settings.embedding.token_budget,
         batch_size=settings.embedding.batch_size,
         workers=settings.embedding.workers,
+        threads=settings.embedding.threads,
+        optimization=optimization,
+        overflow=settings.embedding.overflow,
     )
     if warm_up:
         provider.warm_up()

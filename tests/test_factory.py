@@ -15,6 +15,7 @@ from cognitive_memory.core.errors import (
     ModelNotFoundError,
 )
 from cognitive_memory.diagnosis import Finding, diagnose
+from cognitive_memory.encoding.cache import CachedEmbeddingProvider
 from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
 from cognitive_memory.factory import (
     PROVIDER_GROUP,
@@ -73,19 +74,40 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 @pytest.mark.parametrize("name", ["onnx", "sentence-bert"])
 def test_the_built_in_provider_has_two_names(name: str) -> None:
     with create_embedding_provider(Settings(embedding={"provider": name})) as provider:
+        assert isinstance(provider, CachedEmbeddingProvider)
+        assert type(provider.provider) is ONNXEmbeddingProvider
+
+
+def test_without_a_cache_the_provider_is_bare() -> None:
+    with create_embedding_provider(Settings(embedding={"cache_bytes": 0})) as provider:
         assert type(provider) is ONNXEmbeddingProvider
+
+
+def test_the_cache_on_disk_serves_the_next_process(models_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "all-MiniLM-L6-v2").symlink_to(models_dir / "all-MiniLM-L6-v2")
+    settings = Settings(models_dir=folder, embedding={"disk_cache_bytes": 1_000_000})
+    hits = []
+    for _ in range(2):
+        with create_embedding_provider(settings) as provider:
+            assert isinstance(provider, CachedEmbeddingProvider)
+            provider.encode_batch(["one text", "another"])
+            hits.append(provider.statistics.disk_hits)
+    assert hits == [0, 2]
 
 
 def test_settings_reach_the_provider_and_the_system(models_dir: Path) -> None:
     settings = Settings(
         models_dir=models_dir,
-        embedding={"workers": 3},
+        embedding={"workers": 1, "threads": 1, "overflow": "chunk"},
         max_text_bytes=5,
     )
     with create_system(settings) as system:
         assert isinstance(system, CognitiveMemorySystem)
         assert isinstance(system.vectors, SQLiteVectorStorage)
-        assert system.embedding_provider.get_model_info()["workers"] == 3
+        info = system.embedding_provider.get_model_info()
+        assert [info[name] for name in ("workers", "threads", "overflow")] == [1, 1, "chunk"]
         with pytest.raises(ValueError, match="the limit is 5"):
             system.store_experience("123456")
         kinds = [loader.kind for loader in system.loaders]
@@ -132,7 +154,8 @@ def test_an_installed_provider_is_found_and_used(install: Install, tmp_path: Pat
     settings = Settings(embedding={"provider": "lengths"}, models_dir=tmp_path / "none")
     with create_system(settings) as system:
         assert isinstance(system, CognitiveMemorySystem)
-        provider = system.embedding_provider
+        assert isinstance(system.embedding_provider, CachedEmbeddingProvider)
+        provider = system.embedding_provider.provider
         assert type(provider).__module__ == "memory_plugin_module"
         assert getattr(provider, "settings", None) is settings
         system.store_experiences(["one two three", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa"])

@@ -13,7 +13,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -62,6 +62,20 @@ class EmbeddingSettings(_Group):
     token_budget: int = Field(512, ge=1, description="tokens in one inference, padding included")
     batch_size: int = Field(32, ge=1, description="texts in one inference, at most")
     workers: int = Field(0, ge=0, description="inferences at once; 0: one for each usable core")
+    threads: int = Field(0, ge=0, description="threads on a single text; 0: all usable cores")
+    optimization: Literal["none", "basic", "extended", "all"] = Field(
+        "all", description="all: prepared graph; others: portable graph, rewritten that far"
+    )
+    overflow: Literal["truncate", "error", "chunk"] = Field(
+        "truncate", description="what becomes of a text beyond the model's length"
+    )
+    warm_up: bool = Field(False, description="load the model in the background at once")
+    cache_bytes: int = Field(
+        33_554_432, ge=0, description="embeddings kept in memory, in bytes; 0: none"
+    )
+    disk_cache_bytes: int = Field(
+        0, ge=0, description="embeddings kept on disk between processes, in bytes; 0: none"
+    )
 
 
 class StorageSettings(_Group):

@@ -7,9 +7,10 @@ The suites in ``cognitive_memory.testing`` state these contracts as tests.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,6 +70,12 @@ class EmbeddingProvider(Closing, ABC):
     def encode_query(self, text: str) -> Vector:
         """(dim,) float32: the text as a question, for models that prompt queries otherwise."""
         return self.encode(text)
+
+    def encode_stream(self, texts: Iterable[str], window: int = 1024) -> Iterator[Vector]:
+        """The (dim,) vector of each text, in order, in the memory of ``window`` texts."""
+        remaining = iter(texts)
+        while batch := list(islice(remaining, window)):
+            yield from self.encode_batch(batch)
 
     def chunk_batch(self, texts: Sequence[str]) -> list[list[Span]]:
         """For each text the spans that fit the model, in order, together covering it.
