@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -63,7 +64,7 @@ def _assemble(
         vectors,
         lexical=memories,
         connections=memories,
-        **settings.retrieval.model_dump(),
+        **asdict(settings.retrieval),
     )
     return CognitiveMemorySystem(
         provider,

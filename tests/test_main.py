@@ -38,9 +38,7 @@ def test_a_fault_of_settings_keeps_its_message(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COGNITIVE_MEMORY_EMBEDDING__BATCH_SIZE", "0")
     with pytest.raises(InitializationError) as error:
         initialize_system()
-    assert str(error.value) == (
-        "COGNITIVE_MEMORY_EMBEDDING__BATCH_SIZE='0': input should be greater than or equal to 1"
-    )
+    assert str(error.value) == ("COGNITIVE_MEMORY_EMBEDDING__BATCH_SIZE='0': it must be at least 1")
     assert isinstance(error.value.__cause__, ConfigurationError)
     assert isinstance(error.value, CognitiveMemoryError)
 

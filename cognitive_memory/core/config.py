@@ -3,25 +3,21 @@
 Names are ``COGNITIVE_MEMORY_`` plus the field, with ``__`` between levels. Unknown names are
 refused, so that a misspelled variable is never silently without effect.
 
-pydantic validates; the reading is our own few lines, because pydantic-settings costs every start
-50 ms more and ignores unknown names in the environment.
+Frozen dataclasses with a reader for each field do it: importing pydantic takes as long as importing
+NumPy and ONNX Runtime together, at every start, and pydantic-settings half as long again.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
+from typing import Any
 
 from .errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 PREFIX = "COGNITIVE_MEMORY_"
 DOTENV = ".env"
@@ -34,94 +30,212 @@ ALIASES: Mapping[str, str] = {
 }
 """Historic names, read where the name of today is not set."""
 
+Reader = Callable[[Any], Any]
+"""From what was given, a string where it comes from the environment, to the value of a field.
 
-def _expand(path: Path) -> Path:
+Raises ``ValueError`` with what it must be.
+"""
+
+_FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
+def text(value: Any) -> str:
+    """Any string but an empty one."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("it must be a word")
+    return value
+
+
+def flag(value: Any) -> bool:
+    """A boolean, or one of the words for it."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _FLAGS:
+        return _FLAGS[value.strip().lower()]
+    raise ValueError("it must be true or false (or 1, 0, yes, no, on, off)")
+
+
+def path(value: Any) -> Path:
+    """A path, with the home folder for ``~``."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError("it must be a path")
     try:
-        return path.expanduser()
+        return Path(value).expanduser()
     except RuntimeError:
         raise ValueError("there is no such user; give an absolute path") from None
 
 
-UserPath = Annotated[Path, AfterValidator(_expand)]
-ModelName = Annotated[
-    str, AfterValidator(lambda name: str(_expand(Path(name))) if name.startswith("~") else name)
-]
+def model_name(value: Any) -> str:
+    """A name, or a path with the home folder for ``~``."""
+    name = text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    return str(path(name)) if name.startswith("~") else name
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def choice(*known: str) -> Reader:
+    """One of these words."""
+
+    def read(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"it must be one of {', '.join(known)}")
+        return str(value)
+
+    return read
 
 
+def whole(least: int, most: int | None = None) -> Reader:
+    """A whole number within bounds."""
+
+    def read(value: Any) -> int:
+        try:
+            number = int(value) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise ValueError("it must be a whole number")
+        _check_bounds(number, least, most)
+        return number
+
+    return read
+
+
+def real(least: float, most: float | None = None) -> Reader:
+    """A finite number within bounds."""
+
+    def read(value: Any) -> float:
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError("it must be a finite number")
+        _check_bounds(number, least, most)
+        return number
+
+    return read
+
+
+def _check_bounds(number: float, least: float, most: float | None) -> None:
+    if number < least:
+        raise ValueError(f"it must be at least {least:g}")
+    if most is not None and number > most:
+        raise ValueError(f"it must be at most {most:,}")
+
+
+def setting(default: Any, read: Reader, description: str) -> Any:
+    """A field that ``read`` makes of what was given."""
+    return field(default=default, metadata={"read": read, "description": description})
+
+
+class _Group:
+    """Fields filled from keywords, each by its reader; all faults are told at once."""
+
+    def __init__(self, **values: Any) -> None:
+        faults = self._fill(values, "")
+        if faults:
+            raise ConfigurationError("; ".join(faults))
+
+    def _fill(self, values: Mapping[str, Any], place: str) -> list[str]:
+        own = fields(self)  # type: ignore[arg-type]
+        faults = [
+            f"unknown setting {place}{name}; {_SEE_EXAMPLE}"
+            for name in values
+            if name not in {each.name for each in own}
+        ]
+        for each in own:
+            value = values.get(each.name, each.default)
+            if "group" in each.metadata:
+                value, inner = each.metadata["group"]._made_of(value, f"{each.name}.")
+                faults += inner
+            elif each.name in values and not (value is None and each.default is None):
+                try:
+                    value = each.metadata["read"](value)
+                except ValueError as error:
+                    variable = f"{PREFIX}{place}{each.name}".replace(".", "__").upper()
+                    faults.append(f"{variable}={value!r}: {error}")
+            object.__setattr__(self, each.name, value)
+        return faults
+
+    @classmethod
+    def _made_of(cls, value: Any, place: str) -> tuple[Any, list[str]]:
+        if isinstance(value, cls):
+            return value, []
+        made = object.__new__(cls)
+        if value is not None and not isinstance(value, Mapping):
+            return made, [f"{place[:-1]}={value!r}: it must be a mapping or {cls.__name__}"]
+        return made, made._fill(value or {}, place)
+
+
+@dataclass(frozen=True, init=False)
 class EmbeddingSettings(_Group):
     """How text becomes vectors."""
 
-    provider: str = Field("onnx", description="onnx, sentence-bert, or an installed entry point")
-    model: ModelName = Field(
-        "all-MiniLM-L6-v2", description="model name, or a folder of a ready model"
+    provider: str = setting("onnx", text, "onnx, sentence-bert, or an installed entry point")
+    model: str = setting("all-MiniLM-L6-v2", model_name, "model name, or a folder of a ready model")
+    token_budget: int = setting(512, whole(1), "tokens in one inference, padding included")
+    batch_size: int = setting(32, whole(1), "texts in one inference, at most")
+    workers: int = setting(0, whole(0), "inferences at once; 0: one for each usable core")
+    threads: int = setting(0, whole(0), "threads on a single text; 0: all usable cores")
+    optimization: str = setting(
+        "all",
+        choice("none", "basic", "extended", "all"),
+        "all: prepared graph; others: portable graph, rewritten that far",
     )
-    token_budget: int = Field(512, ge=1, description="tokens in one inference, padding included")
-    batch_size: int = Field(32, ge=1, description="texts in one inference, at most")
-    workers: int = Field(0, ge=0, description="inferences at once; 0: one for each usable core")
-    threads: int = Field(0, ge=0, description="threads on a single text; 0: all usable cores")
-    optimization: Literal["none", "basic", "extended", "all"] = Field(
-        "all", description="all: prepared graph; others: portable graph, rewritten that far"
+    overflow: str = setting(
+        "truncate",
+        choice("truncate", "error", "chunk"),
+        "what becomes of a text beyond the model's length",
     )
-    overflow: Literal["truncate", "error", "chunk"] = Field(
-        "truncate", description="what becomes of a text beyond the model's length"
-    )
-    warm_up: bool = Field(False, description="load the model in the background at once")
-    cache_bytes: int = Field(
-        33_554_432, ge=0, description="embeddings kept in memory, in bytes; 0: none"
-    )
-    disk_cache_bytes: int = Field(
-        0, ge=0, description="embeddings kept on disk between processes, in bytes; 0: none"
-    )
+    warm_up: bool = setting(False, flag, "load the model in the background at once")
+    cache_bytes: int = setting(33_554_432, whole(0), "embeddings kept in memory, 0: none")
+    disk_cache_bytes: int = setting(0, whole(0), "embeddings kept on disk, 0: none")
 
 
+@dataclass(frozen=True, init=False)
 class StorageSettings(_Group):
     """Where memories are kept."""
 
-    vectors: str = Field("sqlite", description="sqlite, or an installed entry point")
-    path: UserPath | None = Field(None, description="store file; default: memories.db in data_dir")
-    busy_timeout_seconds: float = Field(
-        10.0, ge=0, le=86_400, description="wait for another writer"
-    )
+    vectors: str = setting("sqlite", text, "sqlite, or an installed entry point")
+    path: Path | None = setting(None, path, "store file; default: memories.db in data_dir")
+    busy_timeout_seconds: float = setting(10.0, real(0, 86_400), "wait for another writer")
 
 
+@dataclass(frozen=True, init=False)
 class RetrievalSettings(_Group):
     """How memories are ranked."""
 
-    lexical_weight: float = Field(
-        0.5, ge=0, allow_inf_nan=False, description="weight of words beside meaning"
-    )
-    candidates: int = Field(
-        200, ge=1, le=1_000_000, description="memories ranked for each query, at least"
-    )
-    core_ratio: float = Field(0.75, ge=0, le=1, description="core: this share of the best score")
-    max_bridges: int = Field(3, ge=0, description="connected memories shown beyond the ranking")
+    lexical_weight: float = setting(0.5, real(0), "weight of words beside meaning")
+    candidates: int = setting(200, whole(1, 1_000_000), "memories ranked for a query, at least")
+    core_ratio: float = setting(0.75, real(0, 1), "core: this share of the best score")
+    max_bridges: int = setting(3, whole(0), "connected memories shown beyond the ranking")
 
 
+def _group(kind: type[_Group]) -> Any:
+    return field(default=None, metadata={"group": kind})
+
+
+@dataclass(frozen=True, init=False)
 class Settings(_Group):
-    """All settings, frozen.
+    """All settings, frozen; a group is given as a mapping or as its object.
 
     Raises ``ConfigurationError`` for an unknown name, or for all invalid values at once.
     """
 
-    data_dir: UserPath | None = Field(None, description="folder of the store; default: user data")
-    models_dir: UserPath | None = Field(None, description="folder of models; default: user cache")
-    offline: bool = Field(False, description="open no socket at all")
-    max_text_bytes: int = Field(1_048_576, ge=1, description="longest text of one memory, UTF-8")
-    embedding: EmbeddingSettings = EmbeddingSettings()
-    storage: StorageSettings = StorageSettings()
-    retrieval: RetrievalSettings = RetrievalSettings()
+    data_dir: Path | None = setting(None, path, "folder of the store; default: user data")
+    models_dir: Path | None = setting(None, path, "folder of models; default: user cache")
+    offline: bool = setting(False, flag, "open no socket at all")
+    max_text_bytes: int = setting(1_048_576, whole(1), "longest text of one memory, UTF-8")
+    embedding: EmbeddingSettings = _group(EmbeddingSettings)
+    storage: StorageSettings = _group(StorageSettings)
+    retrieval: RetrievalSettings = _group(RetrievalSettings)
 
     def __init__(self, **values: Any) -> None:
         given = _merged(_nested(_read_dotenv(), DOTENV), _nested(os.environ, "the environment"))
-        try:
-            super().__init__(**_merged(given, values))
-        except ValidationError as error:
-            faults = (_explain(fault) for fault in error.errors())
-            raise ConfigurationError("; ".join(faults)) from None
+        super().__init__(**_merged(given, values))
 
     @property
     def store_path(self) -> Path:
@@ -136,16 +250,16 @@ class Settings(_Group):
         return self.models_dir or _user_folder("cache") / "models"
 
 
-def environment_names() -> dict[str, FieldInfo]:
+def environment_names() -> dict[str, Field[Any]]:
     """Each variable that sets something, with its field."""
-    names: dict[str, FieldInfo] = {}
-    for name, field in Settings.model_fields.items():
-        group = field.annotation
-        if isinstance(group, type) and issubclass(group, _Group):
-            for inner, inner_field in group.model_fields.items():
-                names[f"{PREFIX}{name}__{inner}".upper()] = inner_field
+    names: dict[str, Field[Any]] = {}
+    for outer in fields(Settings):
+        group = outer.metadata.get("group")
+        if group is None:
+            names[f"{PREFIX}{outer.name}".upper()] = outer
         else:
-            names[f"{PREFIX}{name}".upper()] = field
+            for inner in fields(group):
+                names[f"{PREFIX}{outer.name}__{inner.name}".upper()] = inner
     return names
 
 
@@ -198,16 +312,6 @@ def _read_dotenv() -> dict[str, str | None]:
         return dotenv_values(path, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path.absolute()} cannot be read: {error}") from None
-
-
-def _explain(fault: ErrorDetails) -> str:
-    """One line that names the variable, the value and the limit."""
-    place = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown setting {place}; {_SEE_EXAMPLE}"
-    name = PREFIX + place.replace(".", "__").upper()
-    limit = fault["msg"].removeprefix("Value error, ")
-    return f"{name}={fault['input']!r}: {limit[:1].lower()}{limit[1:]}"
 
 
 def _user_folder(kind: str) -> Path:

@@ -90,7 +90,8 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         self._lock = RLock()
         self._counting = Lock()
         self._gate = Gate(self._workers)
-        self._loaded: tuple[TextTokenizer, Sessions] | None = None
+        self._sessions = Sessions(self._locate_graph, self._threads, self._optimization)
+        self._tokenizer: TextTokenizer | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     @property
@@ -125,10 +126,9 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         closed or when the runtime fails.
         """
         check_texts(texts)
-        tokenizer, sessions = self._load()
         if self._overflow == "chunk":
-            return self._encode_chunks(texts, tokenizer, sessions)
-        return self._encode(texts, tokenizer, sessions)
+            return self._encode_chunks(texts)
+        return self._encode(texts)
 
     def chunk_batch(self, texts: Sequence[str]) -> list[list[Span]]:
         """For each text the spans that fit the model's length, cut between words.
@@ -136,8 +136,7 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         Raises as ``encode_batch`` does.
         """
         check_texts(texts)
-        tokenizer, _ = self._load()
-        return tokenizer.chunk_spans(texts)
+        return self._load_tokenizer().chunk_spans(texts)
 
     def get_model_info(self) -> dict[str, Any]:
         """JSON values that describe the model, and how much text was cut so far."""
@@ -159,11 +158,13 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
 
     def warm_up(self) -> None:
         """Load the model in the background; what goes wrong is raised by the next use."""
+        # Imported here: beside this thread's own imports it would take twice as long.
+        import_runtime()
+        sessions = self._sessions
 
         def load() -> None:
             with suppress(CognitiveMemoryError):
-                _, sessions = self._load()
-                sessions.single  # noqa: B018  opened here, so that the first query need not
+                sessions.single  # noqa: B018  opened by being asked for
 
         # Not a daemon: an interpreter that ends amid a load of native code aborts.
         Thread(target=load, name="embedding-warm-up").start()
@@ -172,36 +173,39 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         """Release the model; any later use raises ``EmbeddingError``."""
         with self._lock:
             self._closed = True
-            self._loaded = None
+            self._tokenizer = None
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
+        self._sessions.close()
 
-    def _load(self) -> tuple[TextTokenizer, Sessions]:
+    def _load_tokenizer(self) -> TextTokenizer:
         with self._lock:
             self._check_open()
-            if self._loaded is None:
-                self._loaded = self._open_model()
-            return self._loaded
+            if self._tokenizer is None:
+                from .tokenization import TextTokenizer
+
+                path = self._model.checked(TOKENIZER_FILE)
+                self._tokenizer = TextTokenizer(path, self.config.max_length)
+            return self._tokenizer
+
+    def _locate_graph(self) -> Path:
+        """The graph to run, every byte checked."""
+        with self._lock:
+            self._check_open()
+            model, name = self._model, self._model.graph
+            written_by, runs_on = model.config.onnxruntime, import_runtime().__version__
+            # A runtime older than the one that wrote the prepared graph may not read it.
+            if self._optimization == "all" and _version(runs_on) >= _version(written_by):
+                name = model.runtime_graph
+        return model.checked(name)
 
     def _check_open(self) -> None:
         if self._closed:
             raise EmbeddingError("this provider is closed; create another one")
 
-    def _open_model(self) -> tuple[TextTokenizer, Sessions]:
-        model = self._model
-        prepared = self._optimization == "all"
-        model.begin_check(model.runtime_graph if prepared else model.graph)  # beside the imports
-        runtime = import_runtime()
-        from .tokenization import TextTokenizer
-
-        tokenizer = TextTokenizer(model.checked(TOKENIZER_FILE), model.config.max_length)
-        if prepared and _version(runtime.__version__) < _version(model.config.onnxruntime):
-            prepared = False  # a runtime older than the one that wrote the file may not read it
-        graph = model.checked(model.runtime_graph if prepared else model.graph)
-        return tokenizer, Sessions(graph, self._threads, self._optimization)
-
-    def _encode(self, texts: Sequence[str], tokenizer: TextTokenizer, sessions: Sessions) -> Vector:
+    def _encode(self, texts: Sequence[str]) -> Vector:
+        tokenizer, sessions = self._load_tokenizer(), self._sessions
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         for start, tokens in self._tokenized(texts, tokenizer):
             self._report_cuts(start, tokens, tokenizer.max_length)
@@ -236,14 +240,12 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
                 following = self._executor().submit(tokenizer.tokenize, upcoming)
             yield start, tokens
 
-    def _encode_chunks(
-        self, texts: Sequence[str], tokenizer: TextTokenizer, sessions: Sessions
-    ) -> Vector:
-        spans = tokenizer.chunk_spans(texts)
+    def _encode_chunks(self, texts: Sequence[str]) -> Vector:
+        spans = self._load_tokenizer().chunk_spans(texts)
         chunks = [
             text[start:end] for text, cuts in zip(texts, spans, strict=True) for start, end in cuts
         ]
-        vectors = self._encode(chunks, tokenizer, sessions)
+        vectors = self._encode(chunks)
         if len(chunks) == len(texts):
             return vectors
         owners = np.repeat(np.arange(len(texts)), [len(cuts) for cuts in spans])
@@ -297,9 +299,7 @@ def _after_fork() -> None:
     Sessions are put aside, not destroyed: that would wait forever for threads of the parent.
     """
     for provider in list(_ALIVE):
-        loaded = provider._loaded
-        if loaded is not None:
-            loaded[1].abandon()
+        provider._sessions.abandon()
         provider._reset()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -73,8 +74,9 @@ class Sessions:
     before it is needed. Thread-safe.
     """
 
-    def __init__(self, graph: Path, threads: int, optimization: str) -> None:
-        self._graph = graph
+    def __init__(self, locate: Callable[[], Path], threads: int, optimization: str) -> None:
+        """``locate`` gives the checked graph; it is called when the first session is opened."""
+        self._locate = locate
         self._threads = threads
         self._optimization = optimization
         self._lock = Lock()
@@ -90,6 +92,11 @@ class Sessions:
         """Highest throughput: inferences of one thread each run side by side."""
         return self._open(1)
 
+    def close(self) -> None:
+        """Let go of the sessions; those in use end with their last inference."""
+        with self._lock:
+            self._opened.clear()
+
     def abandon(self) -> None:
         """Keep the sessions from ever being destroyed, for a process that lost their threads."""
         for session in self._opened.values():
@@ -98,7 +105,7 @@ class Sessions:
     def _open(self, threads: int) -> onnxruntime.InferenceSession:
         with self._lock:
             if threads not in self._opened:
-                self._opened[threads] = open_session(self._graph, threads, self._optimization)
+                self._opened[threads] = open_session(self._locate(), threads, self._optimization)
             return self._opened[threads]
 
 

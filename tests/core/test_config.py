@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from dataclasses import MISSING, FrozenInstanceError, asdict
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import pytest
-from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
 
 import cognitive_memory
 from cognitive_memory.core.config import (
@@ -142,21 +141,21 @@ def test_empty_values_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "limit"),
     [
-        ("EMBEDDING__BATCH_SIZE", "0", "greater than or equal to 1"),
-        ("EMBEDDING__BATCH_SIZE", "many", "valid integer"),
-        ("EMBEDDING__TOKEN_BUDGET", "-1", "greater than or equal to 1"),
-        ("EMBEDDING__WORKERS", "-1", "greater than or equal to 0"),
+        ("EMBEDDING__BATCH_SIZE", "0", "at least 1"),
+        ("EMBEDDING__BATCH_SIZE", "many", "whole number"),
+        ("EMBEDDING__TOKEN_BUDGET", "-1", "at least 1"),
+        ("EMBEDDING__WORKERS", "-1", "at least 0"),
         ("EMBEDDING__MODEL", "~no-such-user/m", "there is no such user"),
-        ("OFFLINE", "perhaps", "valid boolean"),
-        ("MAX_TEXT_BYTES", "0", "greater than or equal to 1"),
+        ("OFFLINE", "perhaps", "true or false"),
+        ("MAX_TEXT_BYTES", "0", "at least 1"),
         ("DATA_DIR", "~no-such-user/x", "there is no such user"),
-        ("STORAGE__BUSY_TIMEOUT_SECONDS", "-0.5", "greater than or equal to 0"),
-        ("STORAGE__BUSY_TIMEOUT_SECONDS", "inf", "less than or equal to 86400"),
-        ("STORAGE__BUSY_TIMEOUT_SECONDS", "nan", "less than or equal to 86400"),
+        ("STORAGE__BUSY_TIMEOUT_SECONDS", "-0.5", "at least 0"),
+        ("STORAGE__BUSY_TIMEOUT_SECONDS", "inf", "finite number"),
+        ("STORAGE__BUSY_TIMEOUT_SECONDS", "nan", "finite number"),
         ("RETRIEVAL__LEXICAL_WEIGHT", "inf", "finite number"),
-        ("RETRIEVAL__CANDIDATES", "99999999999999999999", "less than or equal to 1000000"),
-        ("RETRIEVAL__CORE_RATIO", "1.5", "less than or equal to 1"),
-        ("RETRIEVAL__MAX_BRIDGES", "-1", "greater than or equal to 0"),
+        ("RETRIEVAL__CANDIDATES", "99999999999999999999", "at most 1,000,000"),
+        ("RETRIEVAL__CORE_RATIO", "1.5", "at most 1"),
+        ("RETRIEVAL__MAX_BRIDGES", "-1", "at least 0"),
     ],
 )
 def test_an_invalid_value_is_named_with_its_variable_and_limit(
@@ -182,9 +181,9 @@ def test_all_faults_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_settings_are_frozen() -> None:
     settings = Settings()
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         settings.offline = True  # type: ignore[misc]
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         settings.embedding.model = "x"  # type: ignore[misc]
 
 
@@ -265,7 +264,7 @@ def names_read_by_the_package() -> set[str]:
 def test_every_setting_is_read_by_something() -> None:
     read = names_read_by_the_package()
     # The group of retrieval travels as keyword arguments.
-    assert "retrieval.model_dump" in read
+    assert "retrieval" in read
     keywords = inspect.signature(HybridRetrieval).parameters.values()
     read |= {f"retrieval.{each.name}" for each in keywords if each.kind is each.KEYWORD_ONLY}
     settings = {
@@ -276,7 +275,7 @@ def test_every_setting_is_read_by_something() -> None:
 
 def test_defaults_of_retrieval_are_the_same_in_settings_and_signature() -> None:
     parameters = inspect.signature(HybridRetrieval).parameters
-    for name, value in Settings().retrieval.model_dump().items():
+    for name, value in asdict(Settings().retrieval).items():
         assert parameters[name].default == value
 
 
@@ -292,7 +291,7 @@ def test_the_example_shows_every_setting_and_no_other() -> None:
 
 def test_the_example_shows_the_defaults() -> None:
     for name, field in environment_names().items():
-        assert field.default is not PydanticUndefined
+        assert field.default is not MISSING
         shown = example_lines()[name]
         default = str(field.default)
         expected = {"None": "", "False": "false", "True": "true"}.get(default, default)
@@ -320,4 +319,6 @@ def test_the_example_explains_each_setting_and_names_the_historic_ones() -> None
 
 
 def test_every_setting_describes_itself() -> None:
-    assert [name for name, field in environment_names().items() if not field.description] == []
+    assert [
+        name for name, field in environment_names().items() if not field.metadata["description"]
+    ] == []

@@ -506,10 +506,7 @@ def test_store_that_another_process_writes(cli: Cli) -> None:
         (
             "COGNITIVE_MEMORY_EMBEDDING__BATCH_SIZE",
             "0",
-            (
-                "COGNITIVE_MEMORY_EMBEDDING__BATCH_SIZE='0': "
-                "input should be greater than or equal to 1"
-            ),
+            "COGNITIVE_MEMORY_EMBEDDING__BATCH_SIZE='0': it must be at least 1",
         ),
         (
             "COGNITIVE_MEMORY_DATADIR",
