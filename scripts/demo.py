@@ -17,10 +17,10 @@ from cognitive_memory.rendering import render_results, render_status
 
 ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = (
-    "How is a model checked before it is used?",
-    "What happens when two processes write to one store?",
-    "Why does the package not need torch?",
-    "Which license is it under?",
+    "how do I run the tests?",
+    "what survives a power cut?",
+    "why are settings not read with pydantic?",
+    "how are long texts found?",
 )
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     print(f"model ready in {time.perf_counter() - begin:.1f} s: {folder}")
     with create_system(settings) as memory:
         begin = time.perf_counter()
-        report = memory.load(str(ROOT))
+        report = memory.load(str(ROOT), kinds=["markdown", "git"])
         print(
             f"loaded {report.sources} sources in {time.perf_counter() - begin:.1f} s: "
             f"{report.added} memories added, {report.updated} updated, "
