@@ -22,12 +22,10 @@ from ..core.model_files import TOKENIZER_FILE, ModelConfig, ModelFolder
 from ..core.resources import usable_cores
 from ..core.similarity import Vector, normalize
 from .batching import pad_batch, plan_batches
-from .gate import Gate
+from .combining import Combiner
 from .runtime import OPTIMIZATION_LEVELS, Sessions, import_runtime, runtime_errors
 
 if TYPE_CHECKING:
-    import onnxruntime
-
     from .tokenization import TextTokenizer, Tokens
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +45,8 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
     this process may use (affinity mask and cgroup quota).
     ``optimization``: ``all`` runs the prepared graph of fused operators; ``extended``, ``basic``
     and ``none`` run the portable graph, rewritten that far on loading. ``overflow`` says what
-    becomes of a text beyond the model's length: ``truncate`` cuts it and logs how much,
+    becomes of a text beyond the model's length: ``truncate`` cuts it, logs the first and
+    counts all,
     ``error`` raises ``InvalidInputError``, ``chunk`` gives the normalized mean of its chunks.
 
     After a ``fork`` the child loads the model again at its first use. Raises
@@ -89,7 +88,10 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
         """Forget what belongs to the threads of this process, and load again when needed."""
         self._lock = RLock()
         self._counting = Lock()
-        self._gate = Gate(self._workers)
+        self._running = 0
+        # One more than run at once: it stands ready while another changes hands in Python.
+        places = self._workers + 1
+        self._combiner = Combiner(self._infer, places, self._token_budget, self._batch_size)
         self._sessions = Sessions(self._locate_graph, self._threads, self._optimization)
         self._tokenizer: TextTokenizer | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -205,26 +207,44 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
             raise EmbeddingError("this provider is closed; create another one")
 
     def _encode(self, texts: Sequence[str]) -> Vector:
-        tokenizer, sessions = self._load_tokenizer(), self._sessions
+        tokenizer = self._load_tokenizer()
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         for start, tokens in self._tokenized(texts, tokenizer):
             self._report_cuts(start, tokens, tokenizer.max_length)
             rows = tokens.rows
-            batches = plan_batches([len(row) for row in rows], self._token_budget, self._batch_size)
+            if len(rows) == 1:
+                vectors[start] = self._combiner.run(rows[0])
+                continue
+            lengths = [len(row) for row in rows]
+            batches = plan_batches(lengths, self._token_budget, self._batch_size)
 
             def infer(batch: NDArray[np.intp], rows: list[list[int]] = rows) -> Vector:
-                with self._gate.enter():
-                    return _run(sessions.bulk, [rows[index] for index in batch])
+                return self._infer([rows[index] for index in batch], True)
 
             if len(batches) == 1:
-                # Alone, one inference may use all cores; beside others it would disturb them.
-                with self._gate.enter() as alone:
-                    session = sessions.single if alone else sessions.bulk
-                    vectors[start + batches[0]] = _run(session, [rows[i] for i in batches[0]])
+                vectors[start + batches[0]] = self._infer(
+                    [rows[index] for index in batches[0]], False
+                )
                 continue
             for batch, part in zip(batches, self._map(infer, batches), strict=True):
                 vectors[start + batch] = part
         return vectors
+
+    def _infer(self, rows: Sequence[list[int]], side_by_side: bool) -> Vector:
+        """One inference: alone on all threads, beside others on one."""
+        ids, mask = pad_batch(rows)
+        with self._counting:
+            self._running += 1
+            alone = self._running == 1 and not side_by_side
+        try:
+            session = self._sessions.single if alone else self._sessions.bulk
+            outputs = session.run(["embeddings"], {"input_ids": ids, "attention_mask": mask})
+        except runtime_errors() as error:
+            raise EmbeddingError(f"inference on {ids.shape} tokens failed: {error}") from error
+        finally:
+            with self._counting:
+                self._running -= 1
+        return np.asarray(outputs[0], dtype=np.float32)
 
     def _tokenized(
         self, texts: Sequence[str], tokenizer: TextTokenizer
@@ -265,20 +285,23 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
             )
         total = sum(count for _, count in cut)
         with self._counting:
+            is_first = not self._texts_cut
             self._texts_cut += len(cut)
             self._tokens_cut += total
-        _LOG.warning(
-            "%d of %d texts were cut to %d tokens; %d tokens are not in their vectors",
-            len(cut),
-            len(tokens.rows),
-            limit,
-            total,
-        )
+        if is_first:
+            _LOG.warning(
+                "%d of %d texts were cut to %d tokens, %d tokens are not in their vectors; "
+                "further cuts are counted in get_model_info()",
+                len(cut),
+                len(tokens.rows),
+                limit,
+                total,
+            )
 
     def _map(
         self, infer: Callable[[NDArray[np.intp]], Vector], batches: list[NDArray[np.intp]]
     ) -> Iterator[Vector]:
-        if self._workers == 1:
+        if self._workers == 1 or len(batches) == 1:
             return map(infer, batches)
         return self._executor().map(infer, batches)
 
@@ -324,15 +347,6 @@ def check_texts(texts: Sequence[str]) -> None:
                 f"text {index} is not valid Unicode: a lone surrogate "
                 f"{text[error.start]!r} at character {error.start}; decode it as UTF-8 first"
             ) from None
-
-
-def _run(session: onnxruntime.InferenceSession, rows: list[list[int]]) -> Vector:
-    ids, mask = pad_batch(rows)
-    try:
-        outputs = session.run(["embeddings"], {"input_ids": ids, "attention_mask": mask})
-    except runtime_errors() as error:
-        raise EmbeddingError(f"inference on {ids.shape} tokens failed: {error}") from error
-    return np.asarray(outputs[0], dtype=np.float32)
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:

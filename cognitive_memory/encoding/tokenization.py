@@ -131,6 +131,8 @@ class TextTokenizer:
         return len(self._encode([text], special=False)[0])
 
     def _encode(self, texts: Sequence[str], *, special: bool) -> list[Encoding]:
+        if len(texts) == 1:  # not worth a trip to the library's threads
+            return [self._tokenizer.encode(texts[0], add_special_tokens=special)]
         encodings: list[Encoding] = self._tokenizer.encode_batch(
             list(texts), add_special_tokens=special
         )
