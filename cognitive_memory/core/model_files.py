@@ -189,3 +189,7 @@ class ModelFolder:
         """The path of a file, every byte as recorded; raises ``ModelIntegrityError``."""
         check = self._checks.pop(name, None)
         return check.result() if check else check_model_file(self.path, self.config, name)
+
+    def forget_checks(self) -> None:
+        """Drop what runs in the background, whose threads do not exist in the child of a fork."""
+        self._checks.clear()

@@ -27,7 +27,7 @@ def _quota(cgroup: Path) -> float | None:
         try:
             limit = (cgroup / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii").strip()
             period = (cgroup / "cpu/cpu.cfs_period_us").read_text(encoding="ascii").strip()
-        except OSError:
+        except (OSError, ValueError):
             return None
     try:
         return int(limit) / int(period) if int(limit) > 0 else None

@@ -10,18 +10,19 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.errors import InvalidInputError
 from ..core.interfaces import EmbeddingProvider, Span
 from ..core.similarity import Vector
+from .forking import ForkSafeLock
 
 if TYPE_CHECKING:
     from .disk_cache import DiskCache
 
-ENTRY_OVERHEAD = 250
+ENTRY_OVERHEAD = 300
 """Bytes that an entry takes beside its vector: the key, the array object, its place."""
 
 DOCUMENT, QUERY = b"d", b"q"
@@ -50,7 +51,7 @@ class MemoryCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[bytes, Vector] = OrderedDict()
-        self._lock = Lock()
+        self._lock = ForkSafeLock()
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -73,15 +74,15 @@ class MemoryCache:
                     continue
                 self._entries[key] = vector.copy()
                 self.bytes += size
-            while self.bytes > self._max_bytes:
-                _, dropped = self._entries.popitem(last=False)
-                self.bytes -= dropped.nbytes + ENTRY_OVERHEAD
+                while self.bytes > self._max_bytes:
+                    _, dropped = self._entries.popitem(last=False)
+                    self.bytes -= dropped.nbytes + ENTRY_OVERHEAD
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def close(self) -> None:
+        """Forget everything, and keep nothing from now on."""
         with self._lock:
+            self._max_bytes = self.bytes = 0
             self._entries.clear()
-            self.bytes = 0
 
 
 class CachedEmbeddingProvider(EmbeddingProvider):
@@ -97,7 +98,7 @@ class CachedEmbeddingProvider(EmbeddingProvider):
         self.provider = provider
         self._memory = MemoryCache(memory_bytes)
         self._disk = disk
-        self._counts_lock = Lock()
+        self._counts_lock = ForkSafeLock()
         self._hits = self._disk_hits = self._misses = 0
 
     @property
@@ -120,13 +121,16 @@ class CachedEmbeddingProvider(EmbeddingProvider):
 
     def encode_batch(self, texts: Sequence[str]) -> Vector:
         """(n, dim) float32, unit rows, in the order of ``texts``; raises as the provider does."""
-        if isinstance(texts, str):
+        if isinstance(texts, str) or not _are_strings(texts):
             return self.provider.encode_batch(texts)  # which says what is wrong with that
         keys = [_key(DOCUMENT, text) for text in texts]
         found = self._look_up(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-        if missing:
-            rows = self.provider.encode_batch(list(missing.values()))
+        if missing or not keys:
+            try:
+                rows = self.provider.encode_batch(list(missing.values()))
+            except InvalidInputError:
+                return self.provider.encode_batch(texts)  # names the text by its place in these
             self._keep(new := dict(zip(missing, rows, strict=True)))
             found |= new
         vectors = np.empty((len(keys), self.dimension), dtype=np.float32)
@@ -136,6 +140,8 @@ class CachedEmbeddingProvider(EmbeddingProvider):
 
     def encode_query(self, text: str) -> Vector:
         """(dim,) float32; queries and documents are cached apart, as models may prompt them."""
+        if not _are_strings([text]):
+            return self.provider.encode_query(text)
         key = _key(QUERY, text)
         found = self._look_up([key])
         if key not in found:
@@ -166,7 +172,7 @@ class CachedEmbeddingProvider(EmbeddingProvider):
     def close(self) -> None:
         """Close the provider and the cache on disk, and forget what is in memory."""
         self.provider.close()
-        self._memory.clear()
+        self._memory.close()
         if self._disk is not None:
             self._disk.close()
 
@@ -188,6 +194,10 @@ class CachedEmbeddingProvider(EmbeddingProvider):
         self._memory.put_many(entries)
         if self._disk is not None:
             self._disk.put_many(self.fingerprint, entries)
+
+
+def _are_strings(texts: Sequence[object]) -> bool:
+    return all(isinstance(text, str) for text in texts)
 
 
 def _key(role: bytes, text: str) -> bytes:

@@ -60,13 +60,24 @@ class Combiner:
                 self._waiting.append(request)
                 self._crowded_until = time.monotonic() + CROWD_SECONDS
         if not request.leads:
-            request.ready.wait()
+            self._wait(request)
         if request.leads:
             self._lead(request)
         if request.error is not None:
             raise request.error
         assert request.vector is not None
         return request.vector
+
+    def _wait(self, request: _Request) -> None:
+        try:
+            request.ready.wait()
+        except BaseException:  # Ctrl-C: a place must not be handed to one who is gone
+            with self._lock:
+                if request in self._waiting:
+                    self._waiting.remove(request)
+            if request.leads:
+                self._hand_over()
+            raise
 
     def _lead(self, request: _Request) -> None:
         batch = self._company(request)
@@ -109,5 +120,5 @@ class Combiner:
                 self._leading -= 1
                 return
             heir = self._waiting.pop(0)
-        heir.leads = True
+            heir.leads = True
         heir.ready.set()

@@ -323,6 +323,7 @@ def _after_fork() -> None:
     """
     for provider in list(_ALIVE):
         provider._sessions.abandon()
+        provider._model.forget_checks()
         provider._reset()
 
 

@@ -18,9 +18,19 @@ from ..core.errors import ModelIntegrityError
 Span = tuple[int, int]
 
 PIECE_CHARACTERS = 16_384
-"""Longer texts are tokenized piece by piece: a token takes a hundred times its text in memory."""
+"""Longer texts are tokenized piece by piece: a token takes a hundred times its text in memory.
 
-_SPACE = re.compile(r"\s+")
+A single word beyond it stays whole.
+"""
+
+CHARACTERS_AT_ONCE = 16 * PIECE_CHARACTERS
+"""Tokenized in one call of the library, which holds the tokens of all its texts."""
+
+_SPACE = re.compile(r"[^\S\x0b\x0c\x1c-\x1f\x85]+")
+"""White space that ends a word; the rest of it is control characters, which BERT drops."""
+
+_CONTEXT = 512
+"""Characters beside a cut that the tokenizer sees; more than a special token has."""
 
 OVERLAP_TOKENS = 32
 """Shared by neighboring chunks, so that a sentence cut by one is whole in the other."""
@@ -83,10 +93,9 @@ class TextTokenizer:
             spans[i] = self._windows(texts[i], encoding, room)
         for i in sorted(set(look).difference(whole)):
             spans[i] = []
-            for first, last in _pieces(texts[i]):
+            for first, last in self._pieces(texts[i]):
                 piece = texts[i][first:last]
-                [encoding] = self._encode([piece], special=False)
-                cuts = self._windows(piece, encoding, room)
+                cuts = self._windows(piece, self._encode_one(piece), room)
                 spans[i] += [(first + start, first + end) for start, end in cuts]
         return spans
 
@@ -95,8 +104,8 @@ class TextTokenizer:
         room = self.max_length - self.special_tokens
         kept: list[int] = []
         count = 0
-        for start, end in _pieces(text):
-            ids: list[int] = self._encode([text[start:end]], special=False)[0].ids
+        for start, end in self._pieces(text):
+            ids: list[int] = self._encode_one(text[start:end]).ids
             kept += ids[: room - len(kept)]
             count += len(ids)
         return [frame[0], *kept, *frame[1:]], count - len(kept)
@@ -127,29 +136,59 @@ class TextTokenizer:
         spans[-1] = (spans[-1][0], len(text))
         return spans
 
+    def _pieces(self, text: str) -> Iterator[Span]:
+        """Cut a long text where no word spans the cut, after white space if there is any near."""
+        start = 0
+        while len(text) - start > PIECE_CHARACTERS:
+            end = self._word_end(text, start + PIECE_CHARACTERS)
+            yield start, end
+            start = end
+        if start < len(text):
+            yield start, len(text)
+
+    def _word_end(self, text: str, position: int) -> int:
+        """A place at or after ``position`` between two words; the end of the text if none is."""
+        space = _SPACE.search(text, position, position + PIECE_CHARACTERS)
+        if space is not None:
+            return space.end()
+        # Scripts without spaces: the tokenizer says where words are, if it sees what surrounds.
+        while position < len(text):
+            start = max(0, position - _CONTEXT)
+            encoding = self._encode_one(text[start : position + 2 * _CONTEXT])
+            words, offsets = encoding.word_ids, encoding.offsets
+            for index in range(1, len(words)):
+                cut = start + offsets[index][0]
+                if words[index] != words[index - 1] and 0 <= cut - position < _CONTEXT:
+                    return cut
+            position += _CONTEXT
+        return len(text)
+
     def _count(self, text: str) -> int:
-        return len(self._encode([text], special=False)[0])
+        return len(self._encode_one(text))
 
-    def _encode(self, texts: Sequence[str], *, special: bool) -> list[Encoding]:
-        if len(texts) == 1:  # not worth a trip to the library's threads
-            return [self._tokenizer.encode(texts[0], add_special_tokens=special)]
-        encodings: list[Encoding] = self._tokenizer.encode_batch(
-            list(texts), add_special_tokens=special
-        )
-        return encodings
+    def _encode_one(self, text: str) -> Encoding:
+        # Not worth a trip to the library's threads.
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _encode(self, texts: Sequence[str], *, special: bool) -> Iterator[Encoding]:
+        for start, end in _groups(texts):
+            if end - start == 1:
+                yield self._tokenizer.encode(texts[start], add_special_tokens=special)
+            else:
+                group = list(texts[start:end])
+                yield from self._tokenizer.encode_batch(group, add_special_tokens=special)
 
 
-def _pieces(text: str) -> Iterator[Span]:
-    """Cut a long text after white space, where no word spans the cut; unspaced text stays whole."""
-    start = 0
-    while len(text) - start > PIECE_CHARACTERS:
-        gap = _SPACE.search(text, start + PIECE_CHARACTERS)
-        if gap is None:
-            break
-        yield start, gap.end()
-        start = gap.end()
-    if start < len(text):
-        yield start, len(text)
+def _groups(texts: Sequence[str]) -> Iterator[Span]:
+    """First and last (exclusive) of the texts that are tokenized at once."""
+    start = characters = 0
+    for index, text in enumerate(texts):
+        if index > start and characters + len(text) > CHARACTERS_AT_ONCE:
+            yield start, index
+            start, characters = index, 0
+        characters += len(text)
+    if len(texts):
+        yield start, len(texts)
 
 
 def _word_start(words: list[int | None], position: int, floor: int) -> int:
