@@ -110,7 +110,9 @@ def _cached(provider: EmbeddingProvider, settings: Settings) -> EmbeddingProvide
         from .encoding.disk_cache import DiskCache
 
         disk = DiskCache(settings.model_folder / "embedding_cache.db", disk_bytes)
-    return CachedEmbeddingProvider(provider, memory_bytes=memory_bytes, disk=disk)
+    # A text that is too long has another vector for each way of dealing with it.
+    variant = f"/{settings.embedding.overflow}"
+    return CachedEmbeddingProvider(provider, memory_bytes=memory_bytes, disk=disk, variant=variant)
 
 
 def create_vector_storage(settings: Settings, database: Database) -> VectorStorage:

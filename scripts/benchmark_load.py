@@ -58,7 +58,9 @@ def one_round(texts: list[str]) -> tuple[float, float]:
             "".join(f"# Note {number}\n\n{text}\n\n" for number, text in enumerate(texts)),
             encoding="utf-8",
         )
-        with create_system(Settings(data_dir=folder)) as system:
+        # Without a cache, which would give the second of the two its vectors for nothing.
+        settings = Settings(data_dir=folder, embedding={"cache_bytes": 0})
+        with create_system(settings) as system:
             system.embedding_provider.encode("warm up")
             contents = [memory.content for memory in system.loaders[0].load_from_source(str(notes))]
             begin = time.perf_counter()

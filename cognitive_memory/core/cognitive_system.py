@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -112,6 +113,7 @@ class CognitiveMemorySystem(CognitiveSystem):
             batch = memories[start : start + BATCH]
             vectors = self._embed(batch)
             with self.memories.transaction():
+                self._bind()  # again: another process may have bound its own model meanwhile
                 self.memories.save_memories(batch)
                 self.vectors.store_vectors(batch, vectors)
             if progress:
@@ -169,14 +171,17 @@ class CognitiveMemorySystem(CognitiveSystem):
         return {"source_path": source_path, **self._delete(lambda: self._ids(wanted))}
 
     def load(
-        self, path: str, progress: Progress | None = None, kinds: Sequence[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        progress: Progress | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> LoadReport:
         """Load everything at or below ``path``; sources change one by one, as a whole."""
         sources = [
             (loader, source)
             for loader in self.loaders
             if kinds is None or loader.kind in kinds
-            for source in loader.find_sources(path)
+            for source in loader.find_sources(os.fspath(path))
         ]
         if not sources:
             endings = sorted(
@@ -221,10 +226,14 @@ class CognitiveMemorySystem(CognitiveSystem):
         if not 1 <= k <= MAX_RESULTS:
             raise InvalidInputError(f"got {k} results to return; ask for 1 to {MAX_RESULTS:,}")
 
+    def _bind(self) -> None:
+        provider = self.embedding_provider
+        self.vectors.bind_embedding(provider.fingerprint, provider.dimension)
+
     def _embed(self, memories: Sequence[CognitiveMemory]) -> list[Vector]:
         """For each memory its (chunks, dim) vectors."""
         provider = self.embedding_provider
-        self.vectors.bind_embedding(provider.fingerprint, provider.dimension)
+        self._bind()
         contents = [memory.content for memory in memories]
         spans = provider.chunk_batch(contents)
         rows = iter(
@@ -298,6 +307,8 @@ class CognitiveMemorySystem(CognitiveSystem):
         if not (change.deleted or change.saved or change.is_rewired):
             return
         with self.memories.transaction():
+            if change.embedded:
+                self._bind()
             self.memories.delete_memories(change.deleted)
             self.memories.save_memories(change.saved)
             self.vectors.store_vectors(change.embedded, change.vectors)

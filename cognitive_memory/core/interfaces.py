@@ -6,6 +6,7 @@ The suites in ``cognitive_memory.testing`` state these contracts as tests.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -339,7 +340,10 @@ class CognitiveSystem(Closing, ABC):
 
     @abstractmethod
     def load(
-        self, path: str, progress: Progress | None = None, kinds: Sequence[str] | None = None
+        self,
+        path: str | os.PathLike[str],
+        progress: Progress | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> LoadReport:
         """Load everything at or below ``path`` that a loader (of these ``kinds``) knows.
 

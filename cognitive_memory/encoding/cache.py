@@ -93,11 +93,18 @@ class CachedEmbeddingProvider(EmbeddingProvider):
     """
 
     def __init__(
-        self, provider: EmbeddingProvider, *, memory_bytes: int, disk: DiskCache | None = None
+        self,
+        provider: EmbeddingProvider,
+        *,
+        memory_bytes: int,
+        disk: DiskCache | None = None,
+        variant: str = "",
     ) -> None:
+        """``variant`` sets apart on disk what one fingerprint embeds in several ways."""
         self.provider = provider
         self._memory = MemoryCache(memory_bytes)
         self._disk = disk
+        self._variant = variant
         self._counts_lock = ForkSafeLock()
         self._hits = self._disk_hits = self._misses = 0
 
@@ -181,7 +188,7 @@ class CachedEmbeddingProvider(EmbeddingProvider):
         in_memory = sum(key in found for key in keys)
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         if missing and self._disk is not None:
-            on_disk = self._disk.get_many(self.fingerprint, missing, self.dimension)
+            on_disk = self._disk.get_many(self.fingerprint + self._variant, missing, self.dimension)
             self._memory.put_many(on_disk)
             found |= on_disk
         with self._counts_lock:
@@ -193,7 +200,7 @@ class CachedEmbeddingProvider(EmbeddingProvider):
     def _keep(self, entries: dict[bytes, Vector]) -> None:
         self._memory.put_many(entries)
         if self._disk is not None:
-            self._disk.put_many(self.fingerprint, entries)
+            self._disk.put_many(self.fingerprint + self._variant, entries)
 
 
 def _are_strings(texts: Sequence[object]) -> bool:

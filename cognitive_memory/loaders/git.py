@@ -89,7 +89,7 @@ def _checked_limit(value: Any) -> int | None:
 
 
 def _repository_root(path: str) -> str | None:
-    """``"repo"`` and ``"repo/.git" -> "/work/repo"``; a folder further down -> ``None``."""
+    """``"repo"`` and ``"repo/.git" -> "/home/me/repo"``; a folder further down -> ``None``."""
     root = Path(canonical_source(path))
     if root.name == ".git":
         root = root.parent
