@@ -218,15 +218,18 @@ class ONNXEmbeddingProvider(EmbeddingProvider):
             lengths = [len(row) for row in rows]
             batches = plan_batches(lengths, self._token_budget, self._batch_size)
 
-            def infer(batch: NDArray[np.intp], rows: list[list[int]] = rows) -> Vector:
-                return self._infer([rows[index] for index in batch], True)
+            # A few short texts are faster one batch after the other, each on all threads.
+            side_by_side = sum(lengths) > self._token_budget
 
-            if len(batches) == 1:
-                vectors[start + batches[0]] = self._infer(
-                    [rows[index] for index in batches[0]], False
-                )
-                continue
-            for batch, part in zip(batches, self._map(infer, batches), strict=True):
+            def infer(
+                batch: NDArray[np.intp],
+                rows: list[list[int]] = rows,
+                side_by_side: bool = side_by_side,
+            ) -> Vector:
+                return self._infer([rows[index] for index in batch], side_by_side)
+
+            run = self._map if side_by_side else map
+            for batch, part in zip(batches, run(infer, batches), strict=True):
                 vectors[start + batch] = part
         return vectors
 

@@ -33,7 +33,7 @@ def build_graph(weights: Weights, config: Mapping[str, Any], *, fused: bool) -> 
     """
     _check_architecture(config)
     try:
-        return _BertGraph(weights, config, fused).build()
+        return BertGraph(weights, config, fused).build()
     except KeyError as missing:
         raise ConversionError(
             f"the weights hold no {missing}; a BERT encoder of "
@@ -64,7 +64,9 @@ def _check_architecture(config: Mapping[str, Any]) -> None:
             )
 
 
-class _BertGraph:
+class BertGraph:
+    """The nodes of one graph; a subclass that overrides a method has another form of that part."""
+
     def __init__(self, weights: Weights, config: Mapping[str, Any], fused: bool) -> None:
         self.weights = weights
         self.fused = fused
@@ -76,6 +78,7 @@ class _BertGraph:
         self.constants: dict[str, onnx.TensorProto] = {}
 
     def build(self) -> onnx.ModelProto:
+        """The whole model."""
         mask = self.op("Cast", ["attention_mask"], to=TensorProto.FLOAT)
         tokens = self.embed()
         attention_mask = self.attention_mask(mask)
@@ -104,9 +107,11 @@ class _BertGraph:
         return name
 
     def weight(self, name: str) -> NDArray[np.float32]:
+        """One tensor of the checkpoint as float32."""
         return np.asarray(self.weights[name], dtype=np.float32)
 
     def embed(self) -> str:
+        """Words, positions and token type, normalized: (batch, length, hidden)."""
         words = self.constant("word_embeddings", self.weight("embeddings.word_embeddings.weight"))
         # Every token is of type 0, so its row can be added to the positions once and for all.
         positions = self.constant(
@@ -122,6 +127,7 @@ class _BertGraph:
         return self.norm(summed, "embeddings.LayerNorm")
 
     def attention_mask(self, mask: str) -> str:
+        """The mask in the form that ``attention`` takes."""
         if self.fused:
             return self.op("Cast", [mask], to=TensorProto.INT32)
         # 0 where a token is, the lowest float where padding is: its softmax is exactly zero.
@@ -132,6 +138,7 @@ class _BertGraph:
         )
 
     def attention(self, tokens: str, mask: str, prefix: str) -> str:
+        """Attention over the heads, without its output layer."""
         parts = [f"{prefix}self.{name}" for name in _ATTENTION_NAMES]
         if self.fused:
             weight = np.concatenate([self.weight(f"{part}.weight").T for part in parts], axis=1)
@@ -158,14 +165,17 @@ class _BertGraph:
         return self.op("Reshape", [mixed, self.constant("join_heads", [0, 0, self.hidden])])
 
     def product(self, inputs: str, name: str) -> str:
+        """``inputs`` times the layer's weights."""
         weight = self.constant(f"{name}.weight", self.weight(f"{name}.weight").T)
         return self.op("MatMul", [inputs, weight])
 
     def dense(self, inputs: str, name: str) -> str:
+        """A layer with its bias."""
         bias = self.constant(f"{name}.bias", self.weight(f"{name}.bias"))
         return self.op("Add", [self.product(inputs, name), bias])
 
     def gelu(self, inputs: str, name: str) -> str:
+        """A layer with its bias, and the exact (erf) GELU."""
         if self.fused:
             bias = self.constant(f"{name}.bias", self.weight(f"{name}.bias"))
             return self.op("BiasGelu", [self.product(inputs, name), bias], domain=FUSED_DOMAIN)
@@ -177,6 +187,7 @@ class _BertGraph:
         return self.op("Mul", [self.op("Mul", [values, grown]), half])
 
     def norm(self, values: str, name: str) -> str:
+        """Layer norm over the last axis."""
         inputs = [values] + [
             self.constant(f"{name}.{part}", self.weight(f"{name}.{part}"))
             for part in ("weight", "bias")
@@ -184,9 +195,11 @@ class _BertGraph:
         return self.op("LayerNormalization", inputs, axis=-1, epsilon=self.epsilon)
 
     def add_and_norm(self, values: str, residual: str, name: str) -> str:
+        """The residual connection."""
         return self.norm(self.op("Add", [values, residual]), name)
 
     def pool(self, tokens: str, mask: str) -> None:
+        """The mean over the mask, at unit length, as the output ``embeddings``."""
         axis = self.constant("axis_1", [1])
         summed = self.op("MatMul", [self.op("Unsqueeze", [mask, axis]), tokens])
         count = self.op("ReduceSum", [mask, axis], keepdims=1)
@@ -199,6 +212,7 @@ class _BertGraph:
         self.op("Div", [mean, self.op("Max", [length, shortest])], output="embeddings")
 
     def model(self) -> onnx.ModelProto:
+        """Nodes and constants with their declarations."""
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
             for name in ("input_ids", "attention_mask")

@@ -58,7 +58,7 @@ def convert_model(
         else:
             opset = _write_graphs(source, folder, recipe.name)
             runtime_source = folder / "fused.onnx"
-        _write_runtime_file(runtime_source, folder / f"{recipe.name}.ort")
+        write_runtime_file(runtime_source, folder / f"{recipe.name}.ort")
         (folder / "fused.onnx").unlink(missing_ok=True)
         (folder / TOKENIZER_FILE).parent.mkdir()
         shutil.copyfile(source / "tokenizer.json", folder / TOKENIZER_FILE)
@@ -138,7 +138,7 @@ def _write_graphs(source: Path, folder: Path, name: str) -> int:
     return OPSET
 
 
-def _write_runtime_file(graph: Path, target: Path) -> None:
+def write_runtime_file(graph: Path, target: Path) -> None:
     """Save ``graph`` as ONNX Runtime loads it fastest: optimized ahead, mappable into memory."""
     runtime = import_runtime()
     options = runtime.SessionOptions()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,7 +25,8 @@ def plan(lengths: list[int], token_budget: int, batch_size: int) -> list[list[in
     [
         ([], 10, 8, []),
         ([5], 10, 8, [[0]]),
-        ([3, 9, 4, 3], 10, 8, [[1], [2, 0], [3]]),
+        ([3, 9, 4, 3], 10, 8, [[1], [2], [0, 3]]),
+        ([3, 9, 4, 3], 99, 8, [[1, 2, 0], [3]]),
         ([2, 2, 2, 2], 100, 3, [[0, 1, 2], [3]]),
         ([5, 5], 10, 8, [[0, 1]]),
         ([5, 6], 11, 8, [[1], [0]]),
@@ -68,9 +71,17 @@ def test_no_batch_has_room_for_the_next_text(
     lengths: list[int], token_budget: int, batch_size: int
 ) -> None:
     batches = plan(lengths, token_budget, batch_size)
-    for batch in batches[:-1]:
+    for batch, following in pairwise(batches):
         longest = max(1, *(lengths[index] for index in batch))
-        assert len(batch) == batch_size or (len(batch) + 1) * longest > token_budget
+        full = len(batch) == batch_size or (len(batch) + 1) * longest > token_budget
+        # The next would have to be padded, and there is enough in the batch without it.
+        enough = 4 * len(batch) * longest >= token_budget
+        assert full or (enough and lengths[following[0]] < longest)
+
+
+def test_a_batch_of_enough_texts_is_not_padded_for_more() -> None:
+    assert plan([10] * 12 + [9] * 30, 400, 32) == [list(range(12)), list(range(12, 42))]
+    assert plan([10] * 9 + [9] * 30, 400, 32) == [list(range(10)), list(range(10, 39))]
 
 
 def test_padding_of_known_rows() -> None:
