@@ -52,32 +52,25 @@ class Combiner:
     def run(self, row: list[int]) -> Vector:
         """(dim,) float32 of one row of token ids; raises what the inference raises."""
         request = _Request(row)
-        with self._lock:
-            request.leads = self._leading < self._limit
+        try:
+            with self._lock:
+                request.leads = self._leading < self._limit
+                if request.leads:
+                    self._leading += 1
+                else:
+                    self._waiting.append(request)
+                    self._crowded_until = time.monotonic() + CROWD_SECONDS
+            if not request.leads:
+                request.ready.wait()
             if request.leads:
-                self._leading += 1
-            else:
-                self._waiting.append(request)
-                self._crowded_until = time.monotonic() + CROWD_SECONDS
-        if not request.leads:
-            self._wait(request)
-        if request.leads:
-            self._lead(request)
+                self._lead(request)
+        except BaseException:  # Ctrl-C: a place must not stay with one who is gone
+            self._hand_over(request)
+            raise
         if request.error is not None:
             raise request.error
         assert request.vector is not None
         return request.vector
-
-    def _wait(self, request: _Request) -> None:
-        try:
-            request.ready.wait()
-        except BaseException:  # Ctrl-C: a place must not be handed to one who is gone
-            with self._lock:
-                if request in self._waiting:
-                    self._waiting.remove(request)
-            if request.leads:
-                self._hand_over()
-            raise
 
     def _lead(self, request: _Request) -> None:
         batch = self._company(request)
@@ -90,7 +83,7 @@ class Combiner:
             for each in batch:
                 each.error = error
         finally:
-            self._hand_over()
+            self._hand_over(request)
             for each in batch[1:]:
                 each.ready.set()
 
@@ -113,9 +106,14 @@ class Combiner:
             self._waiting = [each for each in self._waiting if id(each) not in taken]
             return batch
 
-    def _hand_over(self) -> None:
-        """The place goes to whoever waits longest, or becomes free."""
+    def _hand_over(self, request: _Request) -> None:
+        """Its place, if it has one, goes to whoever waits longest, or becomes free."""
         with self._lock:
+            if request in self._waiting:
+                self._waiting.remove(request)
+            if not request.leads:
+                return
+            request.leads = False
             if not self._waiting:
                 self._leading -= 1
                 return
