@@ -1,6 +1,8 @@
 # The one task file: `make` lists the tasks. Every task sets up what it needs and can be repeated.
 PYTHON ?= python3
 VENV ?= .venv
+# Test processes; a file's tests stay together, since they share what is costly to set up.
+JOBS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -26,7 +28,7 @@ demo: $(VENV)/.runtime  ## set up, load this project's documents and history, re
 
 test: $(VENV)/.dev  ## set up and run the tests with branch coverage
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(TESTS)
 
 lint: $(VENV)/.dev  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -41,9 +43,10 @@ imports: $(VENV)/.dev  ## import contracts
 bare: $(VENV)/.runtime  ## a plain install: its size, what it holds, and that it works
 	$(PYTHON) scripts/check_install.py
 
-bench: $(VENV)/.dev  ## start-up and load figures, as ratios
+bench: $(VENV)/.dev  ## start-up, load and scale figures
 	$(BIN)/python scripts/benchmark_startup.py
 	$(BIN)/python scripts/benchmark_load.py
+	$(BIN)/python scripts/benchmark_scale.py
 
 torch: $(VENV)/.dev  ## the torch exporter, tested in an environment of its own
 	$(PYTHON) -m venv $(VENV)-torch

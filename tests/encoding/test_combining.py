@@ -100,17 +100,26 @@ def infer(rows, side_by_side):
 
 combiner = Combiner(infer, limit=1, token_budget=64, batch_size=4)
 
+interrupted = threading.Event()
+
+def once(*_):
+    if not interrupted.is_set():
+        interrupted.set()
+        raise KeyboardInterrupt
+
 def interrupt():
     while not combiner._waiting:
         pass
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    # Again and again: a signal that arrives just before a lock is waited for does not wake it.
+    while not interrupted.wait(timeout=0.01):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 def threaded(work, *arguments):
     thread = threading.Thread(target=work, args=arguments)
     thread.start()
     return thread
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGINT, once)
 signal.alarm(40)
 first = threaded(combiner.run, [1])
 while not combiner._leading:
