@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import islice
@@ -17,7 +17,12 @@ from typing import Any, Self
 
 from .errors import SourceError
 from .memory import (
+    LOADED_TYPES,
+    Activation,
+    Bridge,
     CognitiveMemory,
+    ConnectionType,
+    ConsolidationPlan,
     LoadReport,
     MemoryConnection,
     MemoryFilter,
@@ -105,6 +110,23 @@ class EmbeddingProvider(Closing, ABC):
         return {"dimension": self.dimension, "fingerprint": self.fingerprint}
 
 
+class DimensionExtractor(ABC):
+    """Text to scores on named axes. Implement ``extract_batch`` and set the two attributes."""
+
+    axes: tuple[str, ...]
+    fingerprint: str
+    """Names everything that decides the scores."""
+
+    @abstractmethod
+    def extract_batch(self, texts: Sequence[str]) -> Vector:
+        """(n, axes) float32 in [0, 1], in the order of ``texts``; no texts give (0, axes)."""
+
+    def extract(self, text: str) -> Vector:
+        """(axes,) float32 in [0, 1]."""
+        scores: Vector = self.extract_batch([text])[0]
+        return scores
+
+
 class VectorStorage(Closing, ABC):
     """Unit vectors by memory and chunk, and exact or approximate search over them."""
 
@@ -141,6 +163,13 @@ class VectorStorage(Closing, ABC):
         """The ``k`` best memories by their best chunk, best first, ties by id.
 
         ``query``: (dim,) float32. ``min_score`` is inclusive; ``k`` beyond the count returns all.
+        """
+
+    @abstractmethod
+    def get_vectors(self, memory_ids: Sequence[str]) -> dict[str, Vector]:
+        """For each memory that has vectors its (chunks, dim) float32 array, in order of chunks.
+
+        In the order asked for; those that have none are absent.
         """
 
     @abstractmethod
@@ -198,9 +227,12 @@ class ConnectionGraph(ABC):
 
     @abstractmethod
     def replace_connections(
-        self, memory_ids: Sequence[str], connections: Sequence[MemoryConnection]
+        self,
+        memory_ids: Sequence[str],
+        connections: Sequence[MemoryConnection],
+        kinds: Collection[ConnectionType] = LOADED_TYPES,
     ) -> None:
-        """Drop the edges that begin at these memories, explicit ones excepted, and add others."""
+        """Drop the edges of these kinds that begin at these memories, and add others."""
 
     @abstractmethod
     def get_connections(self, memory_ids: Sequence[str]) -> list[MemoryConnection]:
@@ -211,10 +243,17 @@ class LexicalIndex(ABC):
     """Search by words."""
 
     @abstractmethod
-    def search_text(self, query: str, k: int, filters: MemoryFilter | None = None) -> list[TextHit]:
+    def search_text(
+        self,
+        query: str,
+        k: int,
+        filters: MemoryFilter | None = None,
+        also: Collection[str] = (),
+    ) -> list[TextHit]:
         """The ``k`` best memories that share a word with ``query``, best first, ties by id.
 
-        Any text is a valid query; one without words finds nothing.
+        Those of the ids ``also`` that share a word come along, whatever their rank. Any text is
+        a valid query; one without words finds nothing.
         """
 
 
@@ -238,7 +277,9 @@ class MemoryLoader(ABC):
     def load_from_source(self, source: str, **options: Any) -> list[CognitiveMemory]:
         """The memories of one source, in order.
 
-        Raises ``SourceError`` when it cannot be read. Unknown options are ignored.
+        Raises ``SourceError`` when it cannot be read. A part that cannot be taken may be skipped:
+        the option ``on_fault``, a function, is called with a line that names its place, the fault
+        and the fix. The system passes it always; unknown options are ignored.
         """
 
     @abstractmethod
@@ -255,6 +296,47 @@ class MemoryLoader(ABC):
     def get_supported_extensions(self) -> list[str]:
         """File name endings with their dots; empty where files are not the unit."""
         return []
+
+
+class ActivationEngine(ABC):
+    """Spreads activation over the connections between memories."""
+
+    @abstractmethod
+    def activate(self, seeds: Mapping[str, float]) -> dict[str, Activation]:
+        """What each memory receives when these are active so much; also what seeds receive."""
+
+
+class BridgeDiscovery(ABC):
+    """Finds what a query does not name, by way of what it activated."""
+
+    @abstractmethod
+    def find_bridges(
+        self,
+        query: Vector,
+        activated: Mapping[str, float],
+        exclude: Collection[str],
+        k: int,
+        filters: MemoryFilter | None = None,
+    ) -> list[Bridge]:
+        """At most ``k`` memories unlike the query and near to what it activated, best first.
+
+        ``query``: (dim,) float32. None of ``activated`` or ``exclude`` is among them; ties are
+        broken by id. Where nothing was activated or nothing is near, the list is empty.
+        """
+
+
+class ConsolidationPlanner(ABC):
+    """Finds memories that belong together, and what can stand for them."""
+
+    @abstractmethod
+    def plan(
+        self, memories: Sequence[CognitiveMemory], vectors: Mapping[str, Vector]
+    ) -> ConsolidationPlan:
+        """What to write, given all memories and the (chunks, dim) vectors of those that have any.
+
+        The same memories give the same plan. Consolidated memories among them say which groups
+        there are already; their members are left alone.
+        """
 
 
 class RetrievalEngine(ABC):
@@ -356,6 +438,28 @@ class CognitiveSystem(Closing, ABC):
         self, loader: MemoryLoader, source: str, **options: Any
     ) -> LoadReport:
         """The same for the sources at ``source`` of a loader that the caller brings."""
+
+    @abstractmethod
+    def consolidate_memories(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Let groups of related episodes be stood for by one memory each, and find edges anew.
+
+        Extractive and reversible: the members stay as they are. Those that belong to a group
+        since earlier are skipped, so that a second run changes nothing. What stands for a member
+        goes when that is deleted or its text changes. Edges by likeness and by names are found
+        between all memories, and replace those found earlier.
+
+        Keys, all numbers of memories but for ``connections``: ``total_episodic`` looked at,
+        ``consolidated`` members of new groups, ``failed`` members of groups that others changed
+        meanwhile, ``skipped``, ``duplicates`` that nearly repeat another, and ``dry_run``; a dry
+        run writes nothing and lists the ``groups``.
+        """
+
+    @abstractmethod
+    def undo_consolidation(self, memory_id: str | None = None) -> int:
+        """Delete the consolidated memories, or one of them; their number. The members stay.
+
+        Raises ``InvalidInputError`` when ``memory_id`` is not the id of one.
+        """
 
     @abstractmethod
     def get_memory_stats(self) -> dict[str, Any]:

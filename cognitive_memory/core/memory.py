@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from .errors import InvalidInputError
+
 CONCEPT, CONTEXT, EPISODE = 0, 1, 2
 """Hierarchy levels, most abstract first."""
 
@@ -28,6 +30,15 @@ class ConnectionType(StrEnum):
     SEQUENTIAL = "sequential"
     HIERARCHICAL = "hierarchical"
     EXPLICIT = "explicit"
+    ASSOCIATIVE = "associative"
+    ENTITY = "entity"
+
+
+LOADED_TYPES = (ConnectionType.SEQUENTIAL, ConnectionType.HIERARCHICAL)
+"""Those that loaders draw, and draw anew when a source has changed."""
+
+FOUND_TYPES = (ConnectionType.ASSOCIATIVE, ConnectionType.ENTITY)
+"""Those that consolidation finds, and finds anew each time."""
 
 
 def as_utc(moment: datetime) -> datetime:
@@ -69,7 +80,8 @@ class MemoryFilter:
     """Conditions that a memory must meet, all of them; ``None`` asks nothing.
 
     ``tags`` matches a memory that has any of them; the time range is
-    ``created_from <= created_date < created_until``.
+    ``created_from <= created_date < created_until``. Lists are taken as tuples; raises
+    ``InvalidInputError`` for what is of another type.
     """
 
     memory_ids: tuple[str, ...] | None = None
@@ -79,6 +91,35 @@ class MemoryFilter:
     memory_types: tuple[str, ...] | None = None
     created_from: datetime | None = None
     created_until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name, kind in _LISTS.items():
+            values = getattr(self, name)
+            if values is None:
+                continue
+            is_list = isinstance(values, list | tuple | set | frozenset)
+            if not is_list or not all(isinstance(value, kind) for value in values):
+                raise InvalidInputError(
+                    f"got {name} {values!r}; expected a list of {kind.__name__}"
+                )
+            object.__setattr__(self, name, tuple(values))
+        for name, kind in _VALUES.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InvalidInputError(f"got {name} {value!r}; expected a {kind.__name__}")
+
+
+_LISTS: Mapping[str, type] = {
+    "memory_ids": str,
+    "tags": str,
+    "hierarchy_levels": int,
+    "memory_types": str,
+}
+_VALUES: Mapping[str, type] = {
+    "source_path": str,
+    "created_from": datetime,
+    "created_until": datetime,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +133,30 @@ class VectorHit:
 
 @dataclass(frozen=True, slots=True)
 class TextHit:
-    """A memory found by its words; ``score`` is positive, higher is better, unbounded."""
+    """A memory found by its words; ``score`` in (0, 1] is low where only common ones are shared."""
 
     memory_id: str
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """What a memory received from its neighbors; ``share`` of it from the strongest one, ``by``."""
+
+    amount: float
+    by: str
+    connection_type: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A memory beyond the ranking; ``parts`` add up to ``score``, ``explanation`` is one line."""
+
+    memory_id: str
+    score: float
+    parts: Mapping[str, float]
+    explanation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +171,34 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryGroup:
+    """Memories that belong together, the one made to stand for them, and its edges to them."""
+
+    memory: CognitiveMemory
+    members: tuple[CognitiveMemory, ...]
+    connections: tuple[MemoryConnection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolidationPlan:
+    """What a consolidation would write, and how many memories it looked at."""
+
+    groups: tuple[MemoryGroup, ...] = ()
+    connections: tuple[MemoryConnection, ...] = ()
+    """All edges of ``FOUND_TYPES``."""
+    total_episodic: int = 0
+    skipped: int = 0
+    """Of those, how many belong to a group since earlier."""
+    duplicates: int = 0
+    """Memories that say nearly the same as another one."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What a load did, in memories; ``deleted`` are those that their source no longer holds."""
+    """What a load did, in memories; ``deleted`` are those that their source no longer holds.
+
+    ``faults`` name what was skipped in the sources, as ``"chat.jsonl:3: text is blank; …"``.
+    """
 
     sources: int = 0
     added: int = 0
@@ -119,6 +206,7 @@ class LoadReport:
     unchanged: int = 0
     deleted: int = 0
     connections: int = 0
+    faults: tuple[str, ...] = ()
 
     def __add__(self, other: LoadReport) -> LoadReport:
         return LoadReport(
@@ -128,4 +216,5 @@ class LoadReport:
             self.unchanged + other.unchanged,
             self.deleted + other.deleted,
             self.connections + other.connections,
+            self.faults + other.faults,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,17 @@ def cosine(query: Vector, vectors: Vector) -> Vector:
         )
     products = normalize(vectors) @ normalize(query)
     return np.asarray(np.clip(products, -1.0, 1.0), dtype=np.float32)
+
+
+def mean_rows(arrays: Sequence[Vector]) -> Vector:
+    """(n, dim) unit rows: the direction of the mean of each (chunks, dim) array, of one row each.
+
+    Rows that cancel out give a row of zeros.
+    """
+    if not arrays:
+        return np.empty((0, 0), dtype=np.float32)
+    starts = np.cumsum([0, *(len(array) for array in arrays[:-1])])
+    return normalize(np.add.reduceat(np.concatenate(arrays), starts, axis=0))
 
 
 def top_k(scores: NDArray[np.floating], k: int, slack: float = 0.0) -> NDArray[np.intp]:

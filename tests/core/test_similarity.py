@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from cognitive_memory.core.errors import DimensionMismatchError
-from cognitive_memory.core.similarity import Vector, cosine, normalize, top_k
+from cognitive_memory.core.similarity import Vector, cosine, mean_rows, normalize, top_k
 
 FINITE = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 MATRIX = arrays.arrays(np.float32, st.tuples(st.integers(0, 6), st.integers(1, 8)), elements=FINITE)
@@ -32,6 +32,16 @@ def test_rows_are_scaled_to_unit_length() -> None:
 def test_no_rows_stay_no_rows() -> None:
     assert normalize(np.empty((0, 3), dtype=np.float32)).shape == (0, 3)
     assert cosine(row(1, 0, 0), np.empty((0, 3), dtype=np.float32)).shape == (0,)
+
+
+def test_the_mean_of_chunks_is_one_row_each() -> None:
+    one, many, none = row(3, 4)[None], np.stack([row(1, 0), row(0, 1)]), np.stack([row(1, 0)] * 2)
+    none[1] *= -1
+    rows = mean_rows([one, many, none, one])
+    expected = np.array([[0.6, 0.8], [0.5**0.5, 0.5**0.5], [0, 0], [0.6, 0.8]])
+    np.testing.assert_allclose(rows, expected, atol=1e-7)
+    assert rows.dtype == np.float32
+    assert mean_rows([]).shape == (0, 0)
 
 
 @given(matrix=MATRIX)
