@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .conversation import ConversationLoader
 from .git import GitHistoryLoader
 from .markdown import MarkdownMemoryLoader
 from .text import TextLoader
 
-__all__ = ["GitHistoryLoader", "MarkdownMemoryLoader", "TextLoader"]
+__all__ = ["ConversationLoader", "GitHistoryLoader", "MarkdownMemoryLoader", "TextLoader"]

@@ -33,10 +33,12 @@ def memory_id(source: str, position: str) -> str:
     return sha256(f"{source}\0{position}".encode()).hexdigest()[:32]
 
 
-def sequential_connections(memories: Sequence[CognitiveMemory]) -> list[MemoryConnection]:
+def sequential_connections(
+    memories: Sequence[CognitiveMemory], strength: float = SEQUENTIAL_STRENGTH
+) -> list[MemoryConnection]:
     """An edge from each memory to the next."""
     return [
-        MemoryConnection(one.id, other.id, ConnectionType.SEQUENTIAL, SEQUENTIAL_STRENGTH)
+        MemoryConnection(one.id, other.id, ConnectionType.SEQUENTIAL, strength)
         for one, other in pairwise(memories)
     ]
 
@@ -71,10 +73,10 @@ def refuse_unreadable(path: str, error: OSError) -> NoReturn:
     raise SourceError(f"cannot read {path}: {error.strerror}; check its permissions") from error
 
 
-def read_text(source: str) -> tuple[str, datetime]:
+def read_text(source: str, *, allow_nul: bool = False) -> tuple[str, datetime]:
     r"""Text of a UTF-8 file and the aware UTC time of its last modification.
 
-    The byte order mark is gone and lines end in ``\n``.
+    The byte order mark is gone and lines end in ``\n``. NUL is refused, unless ``allow_nul``.
     """
     mode = file_mode(source)
     if not mode:
@@ -88,7 +90,10 @@ def read_text(source: str) -> tuple[str, datetime]:
             raw = file.read()
     except OSError as error:
         refuse_unreadable(source, error)
-    return _decode(raw, source), datetime.fromtimestamp(modified, UTC)
+    text = _decode(raw, source)
+    if not allow_nul:
+        _refuse_nul(text, source)
+    return text, datetime.fromtimestamp(modified, UTC)
 
 
 def _decode(raw: bytes, source: str) -> str:
@@ -100,14 +105,16 @@ def _decode(raw: bytes, source: str) -> str:
             f"{source} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}; "
             f"convert it, for example with 'iconv -f {likely} -t UTF-8'"
         ) from error
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _refuse_nul(text: str, source: str) -> None:
     if (position := text.find("\0")) >= 0:
         line = text.count("\n", 0, position) + 1
         raise SourceError(
             f"{source} holds a NUL character in line {line}; remove it, "
             "or convert the file to UTF-8 if it is UTF-16"
         )
-    return text
 
 
 def find_files(folder: str, extensions: Sequence[str]) -> list[str]:

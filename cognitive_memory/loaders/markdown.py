@@ -30,7 +30,10 @@ UNTITLED = "Untitled"
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)(.*)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
-_FENCE = re.compile(r" {0,3}(?:(`{3,})[^`]*|(~{3,}).*)$")
+_FENCE = re.compile(
+    r" {0,3}(?P<item>(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*)"
+    r"(?:(?P<ticks>`{3,})[^`]*|(?P<tildes>~{3,}).*)$"
+)
 _HTML = re.compile(r" {0,3}<(?:!--|(script|pre|style|textarea)(?=[\s>]|$))", re.IGNORECASE)
 _OTHER_BLOCK = re.compile(r"[ \t]*(?:[-+*]|\d{1,9}[.)])(?:[ \t]|$)|[ \t]*[>|<]")
 _YAML_KEY = re.compile(r"[\w\"'][^:]*:(?:\s|$)")
@@ -193,8 +196,9 @@ def _find_headings(lines: Sequence[str], first: int) -> Iterator[_Heading]:
 def _open_raw_block(line: str) -> tuple[re.Pattern[str], str] | None:
     """What ends the block that ``line`` opens, and the rest of the line, where it may end."""
     if fence := _FENCE.match(line):
-        mark = fence[1] or fence[2]
-        return re.compile(rf"^ {{0,3}}{mark[0]}{{{len(mark)},}}[ \t]*$"), ""
+        mark = fence["ticks"] or fence["tildes"]
+        indent = r"[ \t]*" if fence["item"] else " {0,3}"
+        return re.compile(rf"^{indent}{mark[0]}{{{len(mark)},}}[ \t]*$"), ""
     if html := _HTML.match(line):
         ending = r"</(?:script|pre|style|textarea)>" if html[1] else "-->"
         return re.compile(ending, re.IGNORECASE), line[html.end() :]
