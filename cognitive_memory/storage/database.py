@@ -40,6 +40,7 @@ class Database:
         self._busy_timeout_seconds = busy_timeout_seconds
         self._lock = RLock()
         self._depth = 0
+        self._changes_before = 0
         # Writing needs the folder, too: the write-ahead log lies beside the file.
         self.read_only = os.access(path, os.F_OK) and not (
             os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
@@ -123,6 +124,9 @@ class Database:
                 return
 
     def _migrate(self) -> None:
+        from .words import context_of_row
+
+        self._connection.create_function("context_words", 5, context_of_row, deterministic=True)
         with self.transaction():
             # Another process may have done it while this one waited for the lock.
             for number in range(self._check_identity() + 1, len(_migrations()) + 1):
@@ -151,6 +155,7 @@ class Database:
                     "COGNITIVE_MEMORY_DATA_DIR to a folder that can be written"
                 )
             self._begin(patient)
+            self._changes_before = self._connection.total_changes
             self._depth = 1
             try:
                 yield
@@ -176,6 +181,11 @@ class Database:
     def writing(self) -> bool:
         """Whether a write transaction is open."""
         return self._depth > 0
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether a write transaction is open and has changed a row."""
+        return self.writing and self._connection.total_changes > self._changes_before
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from ..core.errors import InvalidInputError, StoreBusyError, StoreFullError
 from ..core.interfaces import ConnectionGraph, LexicalIndex, MemoryStorage
 from ..core.memory import (
+    LOADED_TYPES,
     CognitiveMemory,
     ConnectionType,
     MemoryConnection,
@@ -19,17 +22,21 @@ from ..core.memory import (
     TextHit,
 )
 from .database import Database
-from .filters import from_microseconds, match_expression, to_microseconds, where
+from .filters import from_microseconds, to_microseconds, where
+from .word_ranking import Pks, rank_by_words
+from .words import context_words, query_words
 
 _COLUMNS = (
     "id, content, hierarchy_level, memory_type, importance_score, source_path, source_type, "
     "created_us, last_accessed_us, access_count, metadata"
 )
+_WRITTEN = f"{_COLUMNS}, context"
 _UPSERT = f"""
-    INSERT INTO memories ({_COLUMNS}) VALUES ({", ".join("?" * len(_COLUMNS.split(",")))})
+    INSERT INTO memories ({_WRITTEN}) VALUES ({", ".join("?" * len(_WRITTEN.split(",")))})
     ON CONFLICT (id) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ") if name != "id")}
+        {", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ") if name != "id")}
 """
+_TYPES = {str(kind): kind for kind in ConnectionType}
 _TAGS = """(
     SELECT json_group_array(tag)
     FROM (SELECT tag FROM tags WHERE memory_pk = pk ORDER BY position)
@@ -128,14 +135,18 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
                 self._name_missing_end(connections)
 
     def replace_connections(
-        self, memory_ids: Sequence[str], connections: Sequence[MemoryConnection]
+        self,
+        memory_ids: Sequence[str],
+        connections: Sequence[MemoryConnection],
+        kinds: Collection[ConnectionType] = LOADED_TYPES,
     ) -> None:
-        """Drop the edges that begin at these memories, explicit ones excepted, and add others."""
+        """Drop the edges of these kinds that begin at these memories, and add others."""
         with self._database.transaction():
             self._database.execute(
-                "DELETE FROM connections WHERE connection_type != ? AND source_pk IN "
+                "DELETE FROM connections "
+                "WHERE connection_type IN (SELECT value FROM json_each(?)) AND source_pk IN "
                 "(SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?)))",
-                [ConnectionType.EXPLICIT, json.dumps(list(memory_ids))],
+                [json.dumps(list(kinds)), json.dumps(list(memory_ids))],
             )
             self.add_connections(connections)
 
@@ -149,41 +160,78 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
     def get_connections(self, memory_ids: Sequence[str]) -> list[MemoryConnection]:
         """All edges that begin or end at one of these memories, strongest first."""
         with self._database.snapshot():
+            wanted = json.dumps(self._pks(*_in_list(memory_ids)).tolist())
             rows = self._database.execute(
-                """
-                WITH wanted AS (
-                    SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?))
-                )
-                SELECT source.id, target.id, connection_type, strength FROM (
-                    SELECT * FROM connections WHERE source_pk IN wanted
-                    UNION SELECT * FROM connections WHERE target_pk IN wanted
-                )
-                JOIN memories AS source ON source.pk = source_pk
-                JOIN memories AS target ON target.pk = target_pk
-                ORDER BY strength DESC, source.id, target.id, connection_type
-                """,
-                [json.dumps(list(memory_ids))],
+                "SELECT * FROM connections WHERE source_pk IN (SELECT value FROM json_each(?1)) "
+                "UNION ALL "
+                "SELECT * FROM connections WHERE target_pk IN (SELECT value FROM json_each(?1)) "
+                "AND source_pk NOT IN (SELECT value FROM json_each(?1))",
+                [wanted],
             ).fetchall()
-        return [
-            MemoryConnection(source, target, ConnectionType(kind), strength)
+            ends = json.dumps(list({pk for row in rows for pk in row[:2]}))
+            # Looked up once for each memory, not once for each end of an edge.
+            ids = dict(
+                self._database.execute(
+                    "SELECT pk, id FROM memories WHERE pk IN (SELECT value FROM json_each(?))",
+                    [ends],
+                )
+            )
+        edges = [
+            MemoryConnection(ids[source], ids[target], _TYPES[kind], strength)
             for source, target, kind, strength in rows
         ]
+        edges.sort(key=lambda e: (-e.strength, e.source_id, e.target_id, e.connection_type))
+        return edges
 
-    def search_text(self, query: str, k: int, filters: MemoryFilter | None = None) -> list[TextHit]:
-        """The ``k`` best memories by BM25 (FTS5, Porter stems), best first, ties by id."""
-        expression = match_expression(query)
-        if not expression:
+    def search_text(
+        self,
+        query: str,
+        k: int,
+        filters: MemoryFilter | None = None,
+        also: Collection[str] = (),
+    ) -> list[TextHit]:
+        """The ``k`` best memories by their words, best first, ties by id, and those of ``also``.
+
+        Words are those of the text (FTS5, Porter stems), its day, tags, file and metadata; how
+        they are weighed says ``word_ranking``.
+        """
+        words = query_words(query)
+        if not words or k <= 0:
             return []
-        condition, values = where(filters)
         with self._database.snapshot():
+            ranking = rank_by_words(words, self._postings, self._count("memories"))
+            allowed = None if filters is None else self._pks(*where(filters))
+            asked = self._pks(*_in_list(also))
+            chosen = ranking.choose(k, allowed, asked)
             rows = self._database.execute(
-                "SELECT memories.id, -bm25(memories_text) AS score FROM memories_text "
-                "JOIN memories ON memories.pk = memories_text.rowid "
-                f"WHERE memories_text MATCH ? AND {condition} "
-                "ORDER BY score DESC, memories.id LIMIT ?",
-                [expression, *values, max(k, 0)],
+                "SELECT pk, id, length(content) FROM memories "
+                "WHERE pk IN (SELECT value FROM json_each(?))",
+                [json.dumps(chosen.tolist())],
             ).fetchall()
-        return [TextHit(memory_id, score) for memory_id, score in rows]
+        ids = {pk: memory_id for pk, memory_id, _ in rows}
+        scores = ranking.scores({pk: length for pk, _, length in rows})
+        hits = [
+            TextHit(ids[pk], score)
+            for pk, score in scores.items()
+            if allowed is None or np.any(allowed == pk)
+        ]
+        hits.sort(key=lambda hit: (-hit.score, hit.memory_id))
+        kept = set(also)
+        return hits[:k] + [hit for hit in hits[k:] if hit.memory_id in kept]
+
+    def _postings(self, expression: str, limit: int) -> Pks:
+        """Memories that match, in the order in which they were stored, at most ``limit``."""
+        # As one value: ten thousand rows would be ten thousand tuples.
+        row = self._database.execute(
+            "SELECT group_concat(rowid) FROM "
+            "(SELECT rowid FROM memories_text WHERE memories_text MATCH ? LIMIT ?)",
+            [expression, limit],
+        ).fetchone()
+        return np.fromstring(row[0] or "", dtype=np.int64, sep=",")
+
+    def _pks(self, condition: str, values: Sequence[Any]) -> Pks:
+        rows = self._database.execute(f"SELECT pk FROM memories WHERE {condition}", values)
+        return np.array(rows.fetchall(), dtype=np.int64).ravel()
 
     def get_statistics(self) -> dict[str, Any]:
         """JSON values: counts by level and type, size in bytes, schema version, fingerprint."""
@@ -238,6 +286,10 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
         return [_from_row(row) for row in rows]
 
 
+def _in_list(memory_ids: Collection[str]) -> tuple[str, list[Any]]:
+    return "id IN (SELECT value FROM json_each(?))", [json.dumps(list(memory_ids))]
+
+
 def _to_row(memory: CognitiveMemory) -> tuple[Any, ...]:
     return (
         memory.id,
@@ -251,6 +303,7 @@ def _to_row(memory: CognitiveMemory) -> tuple[Any, ...]:
         to_microseconds(memory.last_accessed),
         memory.access_count,
         json.dumps(dict(memory.metadata), ensure_ascii=False),
+        context_words(memory),
     )
 
 

@@ -117,6 +117,25 @@ class SQLiteVectorStorage(VectorStorage):
         ]
         return sorted(found, key=lambda hit: (-hit.score, hit.memory_id))[:k]
 
+    def get_vectors(self, memory_ids: Sequence[str]) -> dict[str, Vector]:
+        """For each memory that has vectors its (chunks, dim) float32 array, in the order asked."""
+        with self._database.snapshot():
+            rows = self._database.execute(
+                "SELECT id, vector FROM memories JOIN vectors ON memory_pk = pk "
+                "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY pk, chunk",
+                [json.dumps(list(memory_ids))],
+            ).fetchall()
+        chunks: dict[str, list[bytes]] = {}
+        for memory_id, blob in rows:
+            chunks.setdefault(memory_id, []).append(blob)
+        return {
+            memory_id: np.frombuffer(b"".join(blobs), dtype=_ON_DISK)
+            .reshape(len(blobs), -1)
+            .astype(np.float32)
+            for memory_id in dict.fromkeys(memory_ids)
+            if (blobs := chunks.get(memory_id))
+        }
+
     def delete_vectors(self, memory_ids: Sequence[str]) -> int:
         """Number of memories whose vectors were there and are gone."""
         with self._database.transaction():
@@ -164,10 +183,10 @@ class SQLiteVectorStorage(VectorStorage):
 
     def _current_index(self) -> ExactIndex | None:
         """The matrix as of this snapshot, or ``None`` for a store that never had vectors."""
-        if self._database.writing or self._is_uncommitted:
+        if self._database.has_changes or self._is_uncommitted:
             # Uncommitted rows may be rolled back and their ids used again: never keep them.
             self._index = None
-        self._is_uncommitted = self._database.writing
+        self._is_uncommitted = self._database.has_changes
         if self._property("dimension") is None:
             return None
         dimension = self._dimension()

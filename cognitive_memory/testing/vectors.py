@@ -179,6 +179,37 @@ class VectorStorageContract:
         self.put(storage, a=np.stack([X, Y]), b=Z)
         assert storage.count() == 3
 
+    # Reading
+
+    def test_vectors_come_back_as_they_were_stored(self, storage: VectorStorage) -> None:
+        many = np.stack([Y, HALF, X])
+        self.put(storage, many=many, one=-HALF)
+        found = storage.get_vectors(["one", "unknown", "many", "one"])
+        assert list(found) == ["one", "many"]
+        for memory_id, expected in (("one", -HALF[None]), ("many", many)):
+            assert found[memory_id].dtype == np.float32
+            assert found[memory_id].shape == expected.shape
+            assert np.array_equal(found[memory_id], expected)
+
+    def test_vectors_that_are_not_there_are_absent(self, storage: VectorStorage) -> None:
+        assert storage.get_vectors([]) == {}
+        assert storage.get_vectors(["a"]) == {}
+        self.put(storage, a=X, b=Y)
+        storage.delete_vectors(["a"])
+        assert list(storage.get_vectors(["a", "b"])) == ["b"]
+
+    def test_vectors_of_many_memories(self, storage: VectorStorage) -> None:
+        names = [f"{number:04}" for number in range(2_000)]
+        self.put(storage, **{name: HALF if name < "1000" else X for name in names})
+        found = storage.get_vectors(names[::-1])
+        assert list(found) == names[::-1]
+        assert np.array_equal(np.concatenate(list(found.values()))[::1000], np.stack([X, HALF]))
+
+    def test_what_was_read_can_be_changed(self, storage: VectorStorage) -> None:
+        self.put(storage, a=X)
+        storage.get_vectors(["a"])["a"][0] = Y
+        assert np.array_equal(storage.get_vectors(["a"])["a"], X[None])
+
     # Writing
 
     def test_storing_again_replaces_all_chunks(self, storage: VectorStorage) -> None:

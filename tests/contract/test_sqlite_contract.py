@@ -128,6 +128,24 @@ class TestOneFile:
             assert vectors.search_similar(X[0], 1) == [VectorHit("a", 1.0, 0)]
         assert vectors.search_similar(X[0], 1) == [VectorHit("a", 1.0, 0)]
 
+    def test_a_search_before_the_first_write_keeps_the_matrix(
+        self, record: SQLitePersistence, vectors: SQLiteVectorStorage
+    ) -> None:
+        """It holds what is committed, and reading all of it anew would cost more than a search."""
+        a, b = make_memory("a"), make_memory("b")
+        record.save_memories([a])
+        vectors.store_vectors([a], [X])
+        vectors.search_similar(X[0], 1)
+        matrix = vectors._index
+        with record.transaction():
+            assert vectors.search_similar(X[0], 10) == [VectorHit("a", 1.0, 0)]
+            assert vectors._index is matrix
+            record.save_memories([b])
+            vectors.store_vectors([b], [X])
+            assert len(vectors.search_similar(X[0], 10)) == 2
+            assert vectors._index is not matrix
+        assert len(vectors.search_similar(X[0], 10)) == 2
+
     def test_a_rolled_back_vector_is_forgotten(
         self, record: SQLitePersistence, vectors: SQLiteVectorStorage
     ) -> None:

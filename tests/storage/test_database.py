@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,9 +23,11 @@ from cognitive_memory.core.errors import (
     StoreFullError,
     StoreReadOnlyError,
 )
+from cognitive_memory.core.memory import CognitiveMemory
 from cognitive_memory.storage import database as database_module
 from cognitive_memory.storage.database import APPLICATION_ID, Database, _migrations, _statements
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
+from cognitive_memory.storage.words import context_of_row
 from cognitive_memory.testing import make_memory
 
 Open = Callable[..., Database]
@@ -208,15 +212,19 @@ def test_an_unwritable_store_can_be_read(unwritable: Path) -> None:
             record.delete_memories(["0000"])
 
 
-def test_an_unwritable_store_of_an_older_schema_is_refused(unwritable: Path) -> None:
+@pytest.mark.parametrize("version", [0, 1])
+def test_an_unwritable_store_of_an_older_schema_is_refused(unwritable: Path, version: int) -> None:
     unwritable.parent.chmod(0o755)
     unwritable.chmod(0o644)
-    alter(unwritable, "PRAGMA user_version = 0")
+    alter(unwritable, f"PRAGMA user_version = {version}")
     unwritable.chmod(0o444)
     unwritable.parent.chmod(0o555)
     with (
         bound_by_permissions(),
-        pytest.raises(StoreReadOnlyError, match="schema 0 and must be migrated to"),
+        pytest.raises(
+            StoreReadOnlyError,
+            match=f"schema {version} and must be migrated to {len(_migrations())}",
+        ),
     ):
         Database(unwritable)
 
@@ -339,6 +347,25 @@ def test_nested_transactions_are_one(opened: Open) -> None:
     assert ids(record) == []
 
 
+def test_a_transaction_has_changes_from_its_first_write_on(opened: Open) -> None:
+    database = opened()
+    record = SQLitePersistence(database)
+    record.save_memories([make_memory("a")])
+    seen = [database.has_changes]
+    with database.transaction():
+        seen.append(database.has_changes)
+        assert ids(record) == ["a"]
+        assert record.delete_memories(["unknown"]) == 0
+        seen.append(database.has_changes)
+        with database.transaction():
+            record.save_memories([make_memory("b")])
+        seen.append(database.has_changes)
+    seen.append(database.has_changes)
+    with database.transaction():
+        seen.append(database.has_changes)
+    assert seen == [False, False, False, True, False, False]
+
+
 def test_what_is_not_committed_is_seen_by_no_other(opened: Open) -> None:
     writer, reader = SQLitePersistence(opened()), SQLitePersistence(opened())
     with writer.transaction():
@@ -362,11 +389,13 @@ def test_a_snapshot_sees_one_state(opened: Open) -> None:
 
 
 def test_a_script_is_cut_into_its_statements() -> None:
-    (script, *_) = _migrations()
     with closing(sqlite3.connect(":memory:")) as one, closing(sqlite3.connect(":memory:")) as other:
-        one.executescript(script)
-        for statement in _statements(script):
-            other.execute(statement)
+        for connection in (one, other):
+            connection.create_function("context_words", 5, context_of_row)
+        for script in _migrations():
+            one.executescript(script)
+            for statement in _statements(script):
+                other.execute(statement)
         schema = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
         assert one.execute(schema).fetchall() == other.execute(schema).fetchall()
 
@@ -384,6 +413,130 @@ def test_a_failed_migration_leaves_nothing(opened: Open, path: Path) -> None:
     assert (tables, version) == ([("connections",)], (0,))
 
 
+FIRST = """
+    INSERT INTO memories VALUES (
+        7, 'old', 'We dropped Redis.', 2, 'episodic', 0.5, '/notes/adr/cache.md', 'markdown',
+        1778198400000000, 1778198400000000, 3, '{"speaker": "Ada", "room": {"name": "blue"}}'
+    );
+    INSERT INTO memories VALUES (
+        9, 'plain', '缓存很冷', 0, 'semantic', 0, NULL, 'manual_entry', 0, 0, 0, '{}'
+    );
+    INSERT INTO tags VALUES (7, 1, 'decision');
+    INSERT INTO tags VALUES (7, 0, 'größe');
+"""
+"""Two memories as schema 1 kept them; 1778198400000000 is 2026-05-08, 0 is 1970-01-01."""
+
+
+def make_first(path: Path, statements: str = FIRST) -> None:
+    """A store as the first release wrote it: schema 1, whose words are those of the texts."""
+    path.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(_migrations()[0])
+        connection.executescript(statements)
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        found = connection.execute(
+            "SELECT rowid FROM memories_text WHERE memories_text MATCH 'redis OR 2026 OR ada'"
+        )
+        assert found.fetchall() == [(7,)] * ("Redis" in statements)
+
+
+def check_words(path: Path) -> None:
+    """Raises where the full-text index is not that of the memories."""
+    alter(path, "INSERT INTO memories_text (memories_text) VALUES ('integrity-check')")
+    # Only so is it compared with the table that it is made from.
+    alter(path, "INSERT INTO memories_text (memories_text, rank) VALUES ('integrity-check', 1)")
+
+
+def found(record: SQLitePersistence, query: str) -> list[str]:
+    return [hit.memory_id for hit in record.search_text(query, 10)]
+
+
+def test_the_check_of_the_words_sees_a_difference(path: Path) -> None:
+    fill(path, 1)
+    alter(path, "DROP TRIGGER memories_text_updated")
+    alter(path, "UPDATE memories SET context = 'other words'")
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        check_words(path)
+
+
+def test_memories_of_the_first_schema_are_found_by_what_describes_them(path: Path) -> None:
+    make_first(path)
+    with SQLitePersistence(Database(path)) as record:
+        assert record.get_statistics()["schema_version"] == len(_migrations())
+        for query in ("redis", "May 2026", "Friday", "decision", "größe", "Ada", "blue", "cache"):
+            assert found(record, query) == ["old"], query
+        for query in ("Thursday 1970", "缓存", "冷"):
+            assert found(record, query) == ["plain"], query
+        assert found(record, "notes adr speaker") == []
+    check_words(path)
+
+
+def test_memories_of_the_first_schema_are_as_they_were(path: Path, tmp_path: Path) -> None:
+    make_first(path)
+    moment = datetime(2026, 5, 8, tzinfo=UTC)
+    old = CognitiveMemory(
+        id="old",
+        content="We dropped Redis.",
+        importance_score=0.5,
+        tags=("größe", "decision"),
+        source_path="/notes/adr/cache.md",
+        source_type="markdown",
+        created_date=moment,
+        last_accessed=moment,
+        access_count=3,
+        metadata={"speaker": "Ada", "room": {"name": "blue"}},
+    )
+    contexts = []
+    with SQLitePersistence(Database(path)) as record:
+        memories = record.find_memories()
+        assert memories[0] == old
+    with SQLitePersistence(Database(tmp_path / "new.db")) as record:
+        record.save_memories(memories)
+    for file in (path, tmp_path / "new.db"):
+        with closing(sqlite3.connect(file)) as connection:
+            contexts.append(
+                connection.execute("SELECT id, context FROM memories ORDER BY id").fetchall()
+            )
+    assert contexts[0] == contexts[1]
+
+
+def test_a_store_of_the_first_schema_goes_on_like_any_other(path: Path) -> None:
+    make_first(path)
+    with SQLitePersistence(Database(path)) as record:
+        (old,) = record.get_memories(["old"])
+        record.save_memories([replace(old, tags=("kept",), metadata={"speaker": "Lin"})])
+        assert found(record, "Ada größe") == []
+        assert found(record, "Lin") == found(record, "kept") == ["old"]
+    check_words(path)
+    with SQLitePersistence(Database(path)) as record:
+        record.save_memories([replace(old, content="We kept Redis."), make_memory("new", "Redis")])
+        assert found(record, "dropped") == []
+        assert record.delete_memories(["plain", "new"]) == 2
+        assert found(record, "缓存") == []
+        assert found(record, "redis") == found(record, "Ada") == ["old"]
+    check_words(path)
+
+
+def test_an_empty_store_of_the_first_schema_is_migrated(path: Path) -> None:
+    make_first(path, "")
+    fill(path, 3)
+    with SQLitePersistence(Database(path)) as record:
+        assert sorted(found(record, "Thursday")) == ["0000", "0001", "0002"]
+    check_words(path)
+
+
+def test_a_store_that_cannot_be_migrated_stays_as_it_was(opened: Open, path: Path) -> None:
+    broken = "UPDATE memories SET metadata = '{' WHERE id = 'plain'"
+    make_first(path, f"{FIRST}; {broken};")
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=r"store.db: user-defined function raised exception"):
+        opened()
+    assert path.read_bytes()[100:] == before[100:]
+    alter(path, "UPDATE memories SET metadata = '{}' WHERE id = 'plain'")
+    assert found(SQLitePersistence(opened()), "Friday") == ["old"]
+
+
 CREATE = """
 import sys
 from pathlib import Path
@@ -398,7 +551,10 @@ with SQLitePersistence(Database(Path(sys.argv[1]))) as record:
 """
 
 
-def test_many_processes_create_one_store(path: Path) -> None:
+@pytest.mark.parametrize("start", [None, make_first], ids=["new", "first schema"])
+def test_many_processes_create_one_store(path: Path, start: Callable[[Path], None] | None) -> None:
+    if start:
+        start(path)
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
@@ -423,4 +579,5 @@ def test_many_processes_create_one_store(path: Path) -> None:
     assert outputs == [("", "")] * 4
     assert [process.returncode for process in processes] == [0] * 4
     with SQLitePersistence(Database(path)) as record:
-        assert ids(record) == ["0", "1", "2", "3"]
+        assert sorted(found(record, "Thursday")) == ["0", "1", "2", "3", *["plain"] * bool(start)]
+    check_words(path)

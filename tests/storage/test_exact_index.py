@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cognitive_memory.core.errors import DimensionMismatchError
 from cognitive_memory.core.similarity import Vector, normalize
+from cognitive_memory.storage import exact_index
 from cognitive_memory.storage.exact_index import ExactIndex
 
 Hit = tuple[int, float, int]
@@ -137,6 +138,99 @@ def test_a_large_index_equals_the_reference(share: float) -> None:
         expected = reference.search(query, k, owners)
         assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
         assert [hit[2] for hit in hits] == [hit[2] for hit in expected]
+        assert [hit[1] for hit in hits] == pytest.approx([hit[1] for hit in expected])
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(1, 5), st.lists(SMALL, min_size=1, max_size=3)),
+    min_size=16,
+    max_size=40,
+)
+"""(gap to the owner before, vectors): owners ascend, with gaps between them."""
+
+
+@settings(max_examples=200)
+@given(
+    rows=ROWS,
+    numbers=SMALL.filter(any),
+    k=st.integers(1, 8),
+    dead=st.sets(st.integers(1, 60)),
+    wanted=st.sets(st.integers(0, 210), max_size=2),
+    picked=st.sets(st.integers(0, 15), max_size=2),
+    seed=st.integers(0, 3),
+)
+def test_a_few_owners_give_the_same_hits_however_the_rows_lie(
+    rows: list[tuple[int, list[list[int]]]],
+    numbers: list[int],
+    k: int,
+    dead: set[int],
+    wanted: set[int],
+    picked: set[int],
+    seed: int,
+) -> None:
+    """In order of their owners, they are looked up by halving; otherwise all are compared."""
+    owners = np.cumsum([gap for gap, _ in rows]).tolist()
+    ascending = [
+        (owner, chunk, unit_row(vector))
+        for owner, (_, vectors) in zip(owners, rows, strict=True)
+        for chunk, vector in enumerate(vectors)
+    ]
+    shuffled = [
+        ascending[place] for place in np.random.default_rng(seed).permutation(len(ascending))
+    ]
+    asked = np.array([*wanted, *(owners[place] for place in picked)], dtype=np.int64)
+    # So many rows beside them that the owners asked for are few.
+    others = [(1_000 + number, 0, unit_row([1, 0, 0])) for number in range(64)]
+    found = []
+    for lying in (ascending, shuffled):
+        index, reference = ExactIndex(3), Reference(dict(enumerate([*lying, *others], 1)))
+        append(index, 1, lying)
+        append(index, len(lying) + 1, others)
+        gone = [
+            vector_id
+            for vector_id, (owner, chunk, _) in reference.rows.items()
+            if (3 * owner + chunk) % 60 in dead
+        ]
+        index.delete(np.array(gone, dtype=np.int64))
+        for vector_id in gone:
+            del reference.rows[vector_id]
+        hits = in_order(index.search(unit_row(numbers), k, asked))
+        assert hits == in_order(index.search(unit_row(numbers), k, asked[::-1]))
+        expected = reference.search(unit_row(numbers), k, set(asked.tolist()))
+        assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
+        found.append(hits)
+    assert found[0] == found[1]
+
+
+def test_a_changed_memory_is_found_among_a_few() -> None:
+    """Its new rows lie behind those of later memories."""
+    index = ExactIndex(2)
+    east, north = np.eye(2, dtype=np.float32)
+    append(index, 1, [(owner, 0, east) for owner in range(1, 41)])
+    query, one = east, np.array([7], dtype=np.int64)
+    assert index.search(query, 5, one) == [(7, 1.0, 0)]
+    index.delete(one)
+    append(index, 41, [(7, 0, north)])
+    assert index.search(query, 5, one) == [(7, 0.0, 0)]
+    assert index.search(query, 5, np.array([8, 99], dtype=np.int64)) == [(8, 1.0, 0)]
+    assert index.search(query, 5, np.array([99], dtype=np.int64)) == []
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 7])
+def test_threads_share_the_product(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    """Each takes a few blocks; the last of them is not full."""
+    monkeypatch.setattr(exact_index, "usable_cores", lambda: cores)
+    monkeypatch.setattr(exact_index, "ROWS_PER_THREAD", 64)
+    monkeypatch.setattr(exact_index, "BLOCK", 16)
+    generator = np.random.default_rng(4)
+    vectors = normalize(generator.standard_normal((333, 8)).astype(np.float32))
+    index, rows = ExactIndex(8), [(number, 0, row) for number, row in enumerate(vectors)]
+    append(index, 1, rows)
+    reference = Reference(dict(enumerate(rows, 1)))
+    for query in vectors[:3]:
+        hits = in_order(index.search(query, 333))
+        expected = reference.search(query, 333, None)
+        assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
         assert [hit[1] for hit in hits] == pytest.approx([hit[1] for hit in expected])
 
 
