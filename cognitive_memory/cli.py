@@ -24,6 +24,8 @@ from .core.errors import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .core.config import Settings
     from .core.interfaces import CognitiveSystem, Progress
     from .core.memory import MemoryFilter
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_load(commands)
     _add_status(commands)
     _add_delete(commands)
+    _add_consolidate(commands)
     _add_doctor(commands)
     _add_model(commands)
     return parser
@@ -145,7 +148,14 @@ def _add_recall(commands: Any) -> None:
     parser.add_argument("-k", type=_positive, default=5, help="results at most (default: 5)")
     parser.add_argument("-t", "--tag", action="append", help="only with any of these tags")
     parser.add_argument("--source", type=_source, help="only from this file or repository")
+    parser.add_argument(
+        "--level", type=int, choices=(0, 1, 2), action="append", help="concept, context, episode"
+    )
+    parser.add_argument("--type", choices=("episodic", "semantic"), help="only of this type")
+    parser.add_argument("--since", type=_moment, metavar="TIME", help="only from this time on")
+    parser.add_argument("--until", type=_moment, metavar="TIME", help="only before this time")
     parser.add_argument("--full", action="store_true", help="print whole texts, not excerpts")
+    parser.add_argument("--explain", action="store_true", help="print the parts of each score")
 
 
 def _recall(options: argparse.Namespace) -> int:
@@ -160,17 +170,36 @@ def _recall(options: argparse.Namespace) -> int:
         "query": options.query,
         "results": [result_to_json(group, result) for group, result in results],
     }
-    _print(options, document, render_results(results, options.query, options.full))
+    lines = render_results(results, options.query, options.full, options.explain)
+    _print(options, document, lines)
     return DONE
 
 
 def _filters(options: argparse.Namespace) -> MemoryFilter | None:
     from .core.memory import MemoryFilter
 
-    if not options.tag and not options.source:
-        return None
-    tags = tuple(options.tag) if options.tag else None
-    return MemoryFilter(tags=tags, source_path=options.source)
+    filters = MemoryFilter(
+        tags=tuple(options.tag) if options.tag else None,
+        source_path=options.source,
+        hierarchy_levels=tuple(options.level) if options.level else None,
+        memory_types=(options.type,) if options.type else None,
+        created_from=options.since,
+        created_until=options.until,
+    )
+    return None if filters == MemoryFilter() else filters
+
+
+def _moment(text: str) -> datetime:
+    from datetime import datetime
+
+    from .core.memory import as_utc
+
+    try:
+        return as_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}; it must be ISO 8601, as 2026-01-31 or 2026-01-31T12:00"
+        ) from None
 
 
 def _add_load(commands: Any) -> None:
@@ -178,13 +207,13 @@ def _add_load(commands: Any) -> None:
         commands,
         "load",
         _load,
-        "Load Markdown and text files, folders and git history; loading again updates.",
+        "Load Markdown, text, JSONL conversations and git history; loading again updates.",
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder or repository")
     parser.add_argument(
         "--kind",
         action="append",
-        choices=("markdown", "text", "git"),
+        choices=("markdown", "text", "conversation", "git"),
         help="only sources of this kind; may be repeated",
     )
 
@@ -194,6 +223,7 @@ def _load(options: argparse.Namespace) -> int:
 
     from .core.memory import LoadReport
     from .loaders.common import file_mode
+    from .rendering import visible
 
     for path in options.paths:
         if not file_mode(path):
@@ -202,11 +232,16 @@ def _load(options: argparse.Namespace) -> int:
     with _system(warm_up=True) as system:
         for path in options.paths:
             with _progress(path) as progress:
-                report += system.load(path, progress, options.kind)
+                loaded = system.load(path, progress, options.kind)
+            for fault in loaded.faults:
+                _say(f"skipped {visible(' '.join(fault.split()))}")
+            report += loaded
     line = (
         f"{report.sources} sources: {report.added} memories added, {report.updated} updated, "
         f"{report.unchanged} unchanged, {report.deleted} deleted"
     )
+    if report.faults:
+        line += f", {len(report.faults)} lines skipped"
     _print(options, asdict(report), [line])
     return DONE
 
@@ -259,6 +294,32 @@ def _delete(options: argparse.Namespace) -> int:
         else:
             count = system.delete_memories_by_source_path(options.source)["deleted_count"]
     _print(options, {"deleted": count}, [f"{count} memories deleted"])
+    return DONE
+
+
+def _add_consolidate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "consolidate",
+        _consolidate,
+        "Sum up groups of related memories in one each, and find connections; nothing is lost.",
+    )
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--dry-run", action="store_true", help="show the groups, write nothing")
+    either.add_argument("--undo", action="store_true", help="delete what sums up; members stay")
+
+
+def _consolidate(options: argparse.Namespace) -> int:
+    from .rendering import render_consolidation
+
+    with _system() as system:
+        if options.undo:
+            count = system.undo_consolidation()
+            document, lines = {"deleted": count}, [f"{count} consolidated memories deleted"]
+        else:
+            document = system.consolidate_memories(dry_run=options.dry_run)
+            lines = render_consolidation(document)
+    _print(options, document, lines)
     return DONE
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,8 +12,15 @@ from .core.errors import ConfigurationError, ModelIntegrityError
 from .core.model_files import CONFIG_FILE, ModelFolder
 
 if TYPE_CHECKING:
-    from .core.interfaces import CognitiveSystem, EmbeddingProvider, MemoryLoader, VectorStorage
+    from .core.interfaces import (
+        CognitiveSystem,
+        EmbeddingProvider,
+        MemoryLoader,
+        RetrievalEngine,
+        VectorStorage,
+    )
     from .storage.database import Database
+    from .storage.sqlite_persistence import SQLitePersistence
 
 PROVIDER_GROUP = "cognitive_memory.embedding_providers"
 VECTORS_GROUP = "cognitive_memory.vector_storages"
@@ -51,21 +57,14 @@ def _assemble(
     settings: Settings, provider: EmbeddingProvider, opened: ExitStack
 ) -> CognitiveSystem:
     from .core.cognitive_system import CognitiveMemorySystem
-    from .retrieval.hybrid import HybridRetrieval
+    from .retrieval.consolidation import ExtractiveConsolidation
     from .storage.database import Database
     from .storage.sqlite_persistence import SQLitePersistence
 
     database = Database(settings.store_path, settings.storage.busy_timeout_seconds)
     memories = opened.enter_context(SQLitePersistence(database))
     vectors = create_vector_storage(settings, database)
-    retrieval = HybridRetrieval(
-        provider,
-        memories,
-        vectors,
-        lexical=memories,
-        connections=memories,
-        **asdict(settings.retrieval),
-    )
+    retrieval = _create_retrieval(settings, provider, memories, vectors)
     return CognitiveMemorySystem(
         provider,
         memories,
@@ -73,7 +72,63 @@ def _assemble(
         memories,
         retrieval,
         create_loaders(),
+        consolidation=ExtractiveConsolidation(
+            duplicate_similarity=settings.storage.duplicate_similarity
+        ),
+        duplicates=settings.storage.duplicates,
+        duplicate_similarity=settings.storage.duplicate_similarity,
         max_text_bytes=settings.max_text_bytes,
+    )
+
+
+def _create_retrieval(
+    settings: Settings,
+    provider: EmbeddingProvider,
+    memories: SQLitePersistence,
+    vectors: VectorStorage,
+) -> RetrievalEngine:
+    from .core.memory import ConnectionType
+    from .retrieval.activation import FACTORS, SpreadingActivation
+    from .retrieval.bridges import ResidualBridges
+    from .retrieval.hybrid import HybridRetrieval
+    from .retrieval.own_parts import Weights
+
+    given = settings.retrieval
+    factors = {
+        **FACTORS,
+        ConnectionType.ASSOCIATIVE: (given.associative_weight, given.associative_weight),
+        ConnectionType.ENTITY: (given.entity_weight, given.entity_weight),
+    }
+    dimensions = None
+    if given.dimensions_weight > 0:
+        from .encoding.dimensions import CognitiveDimensionExtractor
+
+        dimensions = CognitiveDimensionExtractor()
+    return HybridRetrieval(
+        provider,
+        memories,
+        vectors,
+        lexical=memories,
+        activation=SpreadingActivation(
+            memories, factors=factors, hops=given.activation_hops, decay=given.activation_decay
+        ),
+        bridges=ResidualBridges(vectors, memories),
+        weights=Weights(
+            semantic=given.semantic_weight,
+            lexical=given.lexical_weight,
+            activation=given.activation_weight,
+            speaker=given.speaker_weight,
+            importance=given.importance_weight,
+            recency=given.recency_weight,
+            access=given.access_weight,
+            dimensions=given.dimensions_weight,
+            episodic_half_life_days=given.episodic_half_life_days,
+            semantic_half_life_days=given.semantic_half_life_days,
+        ),
+        dimensions=dimensions,
+        candidates=given.candidates,
+        core_ratio=given.core_ratio,
+        max_bridges=given.max_bridges,
     )
 
 
@@ -134,9 +189,14 @@ def create_vector_storage(settings: Settings, database: Database) -> VectorStora
 
 def create_loaders() -> list[MemoryLoader]:
     """A loader for each kind of source."""
-    from .loaders import GitHistoryLoader, MarkdownMemoryLoader, TextLoader
+    from .loaders import (
+        ConversationLoader,
+        GitHistoryLoader,
+        MarkdownMemoryLoader,
+        TextLoader,
+    )
 
-    return [MarkdownMemoryLoader(), TextLoader(), GitHistoryLoader()]
+    return [MarkdownMemoryLoader(), TextLoader(), ConversationLoader(), GitHistoryLoader()]
 
 
 def model_folder(settings: Settings, model: str | None = None) -> Path:

@@ -41,23 +41,57 @@ def result_to_json(group: str, result: SearchResult) -> dict[str, Any]:
 
 
 def render_results(
-    results: Sequence[tuple[str, SearchResult]], query: str, full: bool = False
+    results: Sequence[tuple[str, SearchResult]],
+    query: str,
+    full: bool = False,
+    explain: bool = False,
 ) -> list[str]:
-    """For each result a heading (rank, score, where from) and an excerpt around the words."""
+    """For each result a heading (rank, score, where from) and an excerpt around the words.
+
+    ``explain`` gives each part of the score a line of its own, with what it comes from.
+    """
     if not results:
         return ["nothing found"]
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     lines: list[str] = []
     for rank, (group, result) in enumerate(results, 1):
         memory = result.memory
-        parts = " + ".join(f"{name} {value:.2f}" for name, value in result.parts.items() if value)
         lines.append(f"{rank}. {result.score:.2f}  {_origin(memory)}")
-        lines.append(f"   {group}: {parts or 'no part above zero'}  [{memory.id}]")
-        if result.explanation:
-            lines.append(f"   {visible(result.explanation)}")
+        if explain:
+            lines.append(f"   {group}  [{memory.id}]")
+            lines.extend(f"   {line}" for line in _explanation(result, query))
+        else:
+            shown = {name: value for name, value in result.parts.items() if abs(value) >= 0.005}
+            parts = " + ".join(f"{name} {value:.2f}" for name, value in shown.items())
+            lines.append(f"   {group}: {parts or 'no part above zero'}  [{memory.id}]")
+            if group == "bridge":  # what it has to do with the rest is why it is shown
+                lines.append(f"   {visible(result.explanation)}")
         lines.extend(f"   {line}" for line in _excerpt(memory.content, query, width - 3, full))
         lines.append("")
     return lines[:-1]
+
+
+def _explanation(result: SearchResult, query: str) -> Iterator[str]:
+    """The parts, largest first, and below them their sum."""
+    words = {word.lower() for word in _WORD.findall(query)}
+    shared = [word for word in _WORD.findall(result.memory.content) if word.lower() in words]
+    origins = {
+        "semantic": "likeness of meaning (cosine)",
+        "lexical": f"shared words: {', '.join(dict.fromkeys(map(str.lower, shared))) or 'stems'}",
+        "activation": result.explanation,
+        "connection": result.explanation,
+        "residual": result.explanation,
+        "direct": "likeness to the question, which a bridge does not need",
+        "speaker": "said by one whom the question names",
+        "importance": f"importance {result.memory.importance_score:g}",
+        "recency": f"last shown or stored {result.memory.last_accessed:%Y-%m-%d}",
+        "access": f"shown {result.memory.access_count} times",
+        "dimensions": "likeness of mood, time and setting",
+    }
+    for name, value in sorted(result.parts.items(), key=lambda part: -abs(part[1])):
+        if value:
+            yield visible(f"{name:<11}{value:>6.3f}  {origins.get(name, '')}").rstrip()
+    yield f"{'sum':<11}{result.score:>6.3f}"
 
 
 def render_status(stats: dict[str, Any]) -> list[str]:
@@ -76,6 +110,27 @@ def render_status(stats: dict[str, Any]) -> list[str]:
         f"embedding  {storage['fingerprint'] or 'none yet'}",
         f"sources    {storage['sources']}",
     ]
+
+
+def render_consolidation(report: dict[str, Any]) -> list[str]:
+    """The groups of a dry run, each with what would stand for it, and the counts."""
+    width = max(40, min(shutil.get_terminal_size().columns, 100))
+    lines: list[str] = []
+    for rank, group in enumerate(report.get("groups", []), 1):
+        tags = "".join(f" #{tag}" for tag in group["tags"])
+        lines.append(_one_line(f"{rank}. {len(group['members'])} memories{tags}  [{group['id']}]"))
+        for line in group["content"].splitlines():
+            lines.extend(f"   {piece}" for piece in textwrap.wrap(visible(line), width - 3))
+        lines.append("")
+    would = "would be " if report["dry_run"] else ""
+    lines.append(
+        f"{report['total_episodic']} episodes: {report['consolidated']} {would}consolidated, "
+        f"{report['skipped']} were earlier, {report['duplicates']} nearly repeat another; "
+        f"{report['connections']} connections found"
+    )
+    if report["failed"]:
+        lines.append(f"{report['failed']} changed meanwhile and were left out; run it again")
+    return lines
 
 
 def visible(text: str) -> str:

@@ -14,6 +14,7 @@ from cognitive_memory.core.errors import (
     ConfigurationError,
     ModelNotFoundError,
 )
+from cognitive_memory.core.memory import ConnectionType, MemoryConnection
 from cognitive_memory.diagnosis import Finding, diagnose
 from cognitive_memory.encoding.cache import CachedEmbeddingProvider
 from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
@@ -112,7 +113,79 @@ def test_settings_reach_the_provider_and_the_system(models_dir: Path) -> None:
             system.store_experience("123456")
         kinds = [loader.kind for loader in system.loaders]
         assert kinds == [loader.kind for loader in create_loaders()]
-        assert kinds == ["markdown", "text", "git"]
+        assert kinds == ["markdown", "text", "conversation", "git"]
+
+
+RETRIEVAL: dict[str, dict[str, float]] = {
+    "nothing but meaning": dict.fromkeys(
+        ("lexical_weight", "activation_weight", "speaker_weight", "importance_weight"), 0
+    ),
+    "everything": dict.fromkeys(("recency_weight", "access_weight", "dimensions_weight"), 0.1),
+    "other factors": {
+        "semantic_weight": 0.5,
+        "lexical_weight": 0.25,
+        "speaker_weight": 0.75,
+        "importance_weight": 0.125,
+    },
+}
+
+
+def test_settings_reach_the_ranking(models_dir: Path) -> None:
+    found = {}
+    for name, given in {"default": {}, **RETRIEVAL}.items():
+        with create_system(Settings(models_dir=models_dir, retrieval=given)) as system:
+            if name == "default":
+                context = {"importance_score": 1.0, "speaker": "Ada"}
+                system.store_experience("We dropped Redis.", context)
+            (result,) = system.search("why did Ada drop redis?")
+            found[name] = dict(result.parts)
+    default = found["default"]
+    assert list(default) == ["semantic", "lexical", "activation", "speaker", "importance"]
+    assert (default["speaker"], default["importance"]) == (0.3, 0.05)
+    assert found["nothing but meaning"] == {"semantic": default["semantic"], "lexical": 0.0}
+    assert list(found["everything"]) == [*default, "recency", "access", "dimensions"]
+    assert found["other factors"] == {
+        "semantic": pytest.approx(0.5 * default["semantic"]),
+        "lexical": pytest.approx(0.5 * default["lexical"]),
+        "activation": 0.0,
+        "speaker": 0.75,
+        "importance": 0.125,
+    }
+
+
+@pytest.mark.parametrize(
+    ("retrieval", "reached"),
+    [
+        ({}, []),
+        ({"associative_weight": 0.5}, ["likes"]),
+        ({"entity_weight": 0.5}, ["names"]),
+        ({"associative_weight": 0.5, "entity_weight": 0.5}, ["likes", "names", "second"]),
+        (
+            {"associative_weight": 0.5, "entity_weight": 0.5, "activation_hops": 1},
+            ["likes", "names"],
+        ),
+        ({"associative_weight": 0.5, "activation_hops": 0}, []),
+        ({"associative_weight": 0.5, "activation_decay": 0}, []),
+    ],
+    ids=str,
+)
+def test_settings_say_which_edges_pass_activation_on(
+    models_dir: Path, retrieval: dict[str, float], reached: list[str]
+) -> None:
+    texts = ["We dropped Redis.", "likes", "names", "second"]
+    with create_system(Settings(models_dir=models_dir, retrieval=retrieval)) as system:
+        assert isinstance(system, CognitiveMemorySystem)
+        core, likes, names, second = system.store_experiences(texts)
+        system.connections.add_connections(
+            [
+                MemoryConnection(core, likes, ConnectionType.ASSOCIATIVE),
+                MemoryConnection(core, names, ConnectionType.ENTITY),
+                MemoryConnection(likes, second, ConnectionType.ENTITY),
+            ]
+        )
+        results = system.search("why was redis dropped?")
+    gained = {result.memory.content for result in results if result.parts["activation"] > 0}
+    assert sorted(gained - {texts[0]}) == reached
 
 
 def test_a_system_reads_no_model_before_text_is_embedded(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cognitive_memory.core.memory import CognitiveMemory, MemoryType, SearchResult
 from cognitive_memory.rendering import (
     EXCERPT_LINES,
+    render_consolidation,
     render_results,
     render_status,
     result_to_json,
@@ -41,6 +42,24 @@ def rendered(found: SearchResult, query: str = "", full: bool = False) -> list[s
 
 def test_nothing_found() -> None:
     assert render_results([], "anything") == ["nothing found"]
+
+
+def test_a_score_explained() -> None:
+    one = SearchResult(
+        result("Redis is fast.", importance_score=1.0).memory,
+        0.9,
+        {"semantic": 0.4, "lexical": 0.25, "activation": 0.2, "importance": 0.05, "recency": 0.0},
+        explanation="activated by m7, a sequential neighbor",
+    )
+    assert render_results([("core", one)], "is Redis gone?", explain=True)[1:] == [
+        "   core  [m1]",
+        "   semantic    0.400  likeness of meaning (cosine)",
+        "   lexical     0.250  shared words: redis",
+        "   activation  0.200  activated by m7, a sequential neighbor",
+        "   importance  0.050  importance 1",
+        "   sum         0.900",
+        "   Redis is fast.",
+    ]
 
 
 def test_a_result_and_the_next() -> None:
@@ -222,4 +241,47 @@ def test_status() -> None:
     assert render_status(stats)[1:3] == [
         "store      /data/memories.db (1.2 MB, schema 1, read-only)",
         "embedding  none yet",
+    ]
+
+
+COUNTS = {
+    "total_episodic": 9,
+    "consolidated": 3,
+    "failed": 0,
+    "skipped": 2,
+    "connections": 7,
+    "duplicates": 1,
+    "dry_run": False,
+}
+
+
+def test_a_consolidation_in_one_line() -> None:
+    line = (
+        "9 episodes: 3 consolidated, 2 were earlier, 1 nearly repeat another; 7 connections found"
+    )
+    assert render_consolidation(COUNTS) == [line]
+    assert render_consolidation(COUNTS | {"failed": 3}) == [
+        line,
+        "3 changed meanwhile and were left out; run it again",
+    ]
+
+
+def test_a_dry_run_shows_the_groups() -> None:
+    group = {
+        "id": "consolidated-1",
+        "content": "It rained\x1b[31m.\n\n- " + "It rained again. " * 5,
+        "tags": ["weather", "a\nb"],
+        "members": ["a", "b", "c"],
+    }
+    lines = render_consolidation(COUNTS | {"dry_run": True, "groups": [group]})
+    assert lines == [
+        "1. 3 memories #weather #a b  [consolidated-1]",
+        "   It rained\ufffd[31m.",
+        "   - It rained again. It rained again. It rained again. It",
+        "   rained again. It rained again.",
+        "",
+        (
+            "9 episodes: 3 would be consolidated, 2 were earlier, 1 nearly repeat another; "
+            "7 connections found"
+        ),
     ]

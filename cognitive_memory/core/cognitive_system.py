@@ -7,16 +7,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from .consolidation import Consolidator, report
+from .duplicates import KEEP, DuplicatePolicy
 from .errors import InvalidInputError, SourceError
 from .experience import MAX_WORD_BYTES, check_text, to_memory
 from .interfaces import (
     CognitiveSystem,
     ConnectionGraph,
+    ConsolidationPlanner,
     EmbeddingProvider,
     MemoryLoader,
     MemoryStorage,
@@ -24,38 +26,17 @@ from .interfaces import (
     RetrievalEngine,
     VectorStorage,
 )
+from .loading import BATCH, Loading
 from .memory import (
     MAX_RESULTS,
     CognitiveMemory,
-    ConnectionType,
     LoadReport,
-    MemoryConnection,
     MemoryFilter,
     SearchResult,
 )
 from .similarity import Vector
 
-BATCH = 512
-"""Memories embedded and written together: what a crash in a long store or load can cost."""
-
 GROUPS = ("core", "peripheral", "bridge")
-
-
-@dataclass(slots=True)
-class _Change:
-    """What must happen to bring one source up to date."""
-
-    report: LoadReport
-    deleted: list[str]
-    saved: list[CognitiveMemory]
-    embedded: list[CognitiveMemory]
-    """Those of ``saved`` whose text is new."""
-    origins: list[str]
-    """Memories whose outgoing edges are replaced by ``connections``."""
-    connections: list[MemoryConnection]
-    is_rewired: bool
-    """Whether the edges are not those that are stored."""
-    vectors: list[Vector] = field(default_factory=list)
 
 
 class CognitiveMemorySystem(CognitiveSystem):
@@ -73,6 +54,9 @@ class CognitiveMemorySystem(CognitiveSystem):
         retrieval: RetrievalEngine,
         loaders: Sequence[MemoryLoader] = (),
         *,
+        consolidation: ConsolidationPlanner | None = None,
+        duplicates: str = KEEP,
+        duplicate_similarity: float = 0.98,
         max_text_bytes: int = 1_048_576,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
@@ -83,6 +67,10 @@ class CognitiveMemorySystem(CognitiveSystem):
         self.connections = connections
         self.retrieval = retrieval
         self.loaders = tuple(loaders)
+        self._consolidator = Consolidator(memories, vectors, connections, consolidation)
+        self._duplicates = DuplicatePolicy(
+            memories, vectors, connections, duplicates, duplicate_similarity
+        )
         self._max_text_bytes = max_text_bytes
         self._clock = clock
         self._new_id = new_id
@@ -109,16 +97,19 @@ class CognitiveMemorySystem(CognitiveSystem):
             )
             for text, context in zip(texts, contexts or [None] * len(texts), strict=True)
         ]
+        ids: list[str] = []
         for start in range(0, len(memories), BATCH):
             batch = memories[start : start + BATCH]
             vectors = self._embed(batch)
-            with self.memories.transaction():
-                self._bind()  # again: another process may have bound its own model meanwhile
-                self.memories.save_memories(batch)
-                self.vectors.store_vectors(batch, vectors)
+            step = self._duplicates.at_once or BATCH
+            for first in range(0, len(batch), step):
+                part = slice(first, first + step)
+                with self.memories.transaction():
+                    self._bind()  # again: another process may have bound its own model meanwhile
+                    ids += self._duplicates.store(batch[part], vectors[part], now)
             if progress:
                 progress(start + len(batch), len(memories))
-        return [memory.id for memory in memories]
+        return ids
 
     def retrieve_memory(self, memory_id: str) -> CognitiveMemory | None:
         """One memory, or ``None``."""
@@ -190,16 +181,37 @@ class CognitiveMemorySystem(CognitiveSystem):
             raise SourceError(
                 f"nothing to load at {path}; known are {' '.join(endings)} and git repositories"
             )
-        return self._apply([self._plan(loader, source) for loader, source in sources], progress)
+        loading = self._loading()
+        return loading.load([loading.read(*each) for each in sources], progress)
 
     def load_memories_from_source(
         self, loader: MemoryLoader, source: str, **options: Any
     ) -> LoadReport:
         """The same for one source of a loader that the caller brings."""
-        plans = [self._plan(loader, found, **options) for found in loader.find_sources(source)]
-        if not plans:
+        loading = self._loading()
+        sources = [loading.read(loader, found, options) for found in loader.find_sources(source)]
+        if not sources:
             raise SourceError(f"{source} is not a {loader.kind} source")
-        return self._apply(plans, None)
+        return loading.load(sources, None)
+
+    def consolidate_memories(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Let groups of related episodes be stood for by one memory each, and find edges anew."""
+        self.vectors.check_embedding(self.embedding_provider.fingerprint)
+        plan = self._consolidator.plan()
+        failed = 0
+        if not dry_run:
+            made = [group.memory for group in plan.groups]
+            vectors = self._embed(made) if made else []
+            with self.memories.transaction():
+                if made:
+                    self._bind()
+                failed = self._consolidator.write(plan, vectors)
+        return report(plan, failed, dry_run=dry_run)
+
+    def undo_consolidation(self, memory_id: str | None = None) -> int:
+        """Delete the consolidated memories, or one of them; what they stand for stays as it is."""
+        with self.memories.transaction():
+            return self._consolidator.undo(memory_id)
 
     def get_memory_stats(self) -> dict[str, Any]:
         """JSON values; nothing is embedded or fetched for them."""
@@ -223,8 +235,19 @@ class CognitiveMemorySystem(CognitiveSystem):
 
     def _check_query(self, query: str, k: int) -> None:
         check_text(query, self._max_text_bytes, "query")
-        if not 1 <= k <= MAX_RESULTS:
-            raise InvalidInputError(f"got {k} results to return; ask for 1 to {MAX_RESULTS:,}")
+        if not isinstance(k, int) or not 1 <= k <= MAX_RESULTS:
+            raise InvalidInputError(f"got {k!r} results to return; ask for 1 to {MAX_RESULTS:,}")
+
+    def _loading(self) -> Loading:
+        return Loading(
+            self.memories,
+            self.vectors,
+            self.connections,
+            self._consolidator,
+            self._embed,
+            self._bind,
+            self._max_text_bytes,
+        )
 
     def _bind(self) -> None:
         provider = self.embedding_provider
@@ -247,73 +270,6 @@ class CognitiveMemorySystem(CognitiveSystem):
         )
         return [_stack(islice(rows, len(cuts))) for cuts in spans]
 
-    def _plan(self, loader: MemoryLoader, source: str, **options: Any) -> _Change:
-        """Compare a source with what is stored of it; unchanged memories are left alone."""
-        loaded = loader.load_from_source(source, **options)
-        for memory in loaded:
-            title = memory.metadata.get("title", memory.id)
-            check_text(memory.content, self._max_text_bytes, f"{source}: {title!r}")
-        stored = {
-            memory.id: memory
-            for memory in self.memories.find_memories(MemoryFilter(source_path=source))
-        }
-        current = [_carried_over(memory, stored.get(memory.id)) for memory in loaded]
-        saved = [memory for memory in current if memory != stored.get(memory.id)]
-        added = sum(memory.id not in stored for memory in saved)
-        known = {memory.id for memory in loaded}
-        gone = set() if loader.append_only else stored.keys() - known
-        connections = loader.extract_connections(loaded)
-        report = LoadReport(
-            sources=1,
-            added=added,
-            updated=len(saved) - added,
-            unchanged=len(loaded) - len(saved),
-            deleted=len(gone),
-            connections=len(connections),
-        )
-        embedded = [
-            memory
-            for memory in saved
-            if memory.id not in stored or memory.content != stored[memory.id].content
-        ]
-        origins = [] if loader.append_only else sorted(known)
-        held = self.connections.get_connections(sorted(known))
-        return _Change(
-            report,
-            sorted(gone),
-            saved,
-            embedded,
-            origins,
-            connections,
-            is_rewired=_is_rewired(held, origins, connections),
-        )
-
-    def _apply(self, changes: Sequence[_Change], progress: Progress | None) -> LoadReport:
-        """Embed across sources in full batches; write each source when all of it is embedded."""
-        waiting = [(change, memory) for change in changes for memory in change.embedded]
-        unwritten = list(changes)
-        for start in range(0, max(len(waiting), 1), BATCH):
-            batch = waiting[start : start + BATCH]
-            vectors = self._embed([memory for _, memory in batch]) if batch else []
-            for (change, _), array in zip(batch, vectors, strict=True):
-                change.vectors.append(array)
-            while unwritten and len(unwritten[0].vectors) == len(unwritten[0].embedded):
-                self._write(unwritten.pop(0))
-            if progress and waiting:
-                progress(start + len(batch), len(waiting))
-        return sum((change.report for change in changes), LoadReport())
-
-    def _write(self, change: _Change) -> None:
-        if not (change.deleted or change.saved or change.is_rewired):
-            return
-        with self.memories.transaction():
-            if change.embedded:
-                self._bind()
-            self.memories.delete_memories(change.deleted)
-            self.memories.save_memories(change.saved)
-            self.vectors.store_vectors(change.embedded, change.vectors)
-            self.connections.replace_connections(change.origins, change.connections)
-
     def _ids(self, filters: MemoryFilter) -> list[str]:
         return [memory.id for memory in self.memories.find_memories(filters)]
 
@@ -321,37 +277,10 @@ class CognitiveMemorySystem(CognitiveSystem):
         begin = time.perf_counter()
         with self.memories.transaction():
             ids = find()
-            self.vectors.delete_vectors(ids)
-            deleted = self.memories.delete_memories(ids)
+            derived = self._consolidator.derived_from(ids)
+            deleted = self._consolidator.delete(ids)
+            self._consolidator.delete(derived)
         return {"deleted_count": deleted, "processing_time": time.perf_counter() - begin}
-
-
-def _carried_over(new: CognitiveMemory, old: CognitiveMemory | None) -> CognitiveMemory:
-    """The memory as loaded now, with what use has added to it since."""
-    if old is None:
-        return new
-    created = old.created_date if new.content == old.content else new.created_date
-    return replace(
-        new,
-        access_count=old.access_count,
-        created_date=created,
-        last_accessed=old.last_accessed,
-    )
-
-
-def _is_rewired(
-    held: Sequence[MemoryConnection],
-    origins: Sequence[str],
-    connections: Sequence[MemoryConnection],
-) -> bool:
-    """Whether replacing the edges of ``origins`` by ``connections`` would change what is held."""
-    beginnings = set(origins)
-    replaced = {
-        edge
-        for edge in held
-        if edge.source_id in beginnings and edge.connection_type != ConnectionType.EXPLICIT
-    }
-    return not (replaced <= set(connections) <= set(held))
 
 
 def _stack(rows: Iterable[Vector]) -> Vector:

@@ -202,14 +202,31 @@ class StorageSettings(_Group):
     vectors: str = setting("sqlite", text, "sqlite, or an installed entry point")
     path: Path | None = setting(None, path, "store file; default: memories.db in data_dir")
     busy_timeout_seconds: float = setting(10.0, real(0, 86_400), "wait for another writer")
+    duplicates: str = setting(
+        "keep", choice("keep", "link", "merge"), "what becomes of a text that is stored already"
+    )
+    duplicate_similarity: float = setting(0.98, real(0.5, 1), "a duplicate from this cosine on")
 
 
 @dataclass(frozen=True, init=False)
 class RetrievalSettings(_Group):
-    """How memories are ranked."""
+    """How memories are ranked; a weight is the most that its part adds to a score."""
 
-    lexical_weight: float = setting(0.5, real(0), "weight of words beside meaning")
-    candidates: int = setting(200, whole(1, 1_000_000), "memories ranked for a query, at least")
+    semantic_weight: float = setting(1.0, real(0), "of meaning: the cosine")
+    lexical_weight: float = setting(0.5, real(0), "of shared words")
+    activation_weight: float = setting(1.0, real(0), "of what connected memories pass on")
+    speaker_weight: float = setting(0.3, real(0), "of a speaker or author whom the query names")
+    importance_weight: float = setting(0.05, real(0), "of the importance given to a memory")
+    recency_weight: float = setting(0.0, real(0), "of memories stored or shown lately")
+    access_weight: float = setting(0.0, real(0), "of memories shown often")
+    dimensions_weight: float = setting(0.0, real(0), "of a like mood, time and setting")
+    episodic_half_life_days: float = setting(30.0, real(0.001), "recency of what happened")
+    semantic_half_life_days: float = setting(365.0, real(0.001), "recency of what holds")
+    activation_hops: int = setting(2, whole(0, 10), "edges that activation travels")
+    activation_decay: float = setting(1.0, real(0, 1), "share that each hop passes on")
+    associative_weight: float = setting(0.0, real(0, 1), "of edges found by similarity")
+    entity_weight: float = setting(0.0, real(0, 1), "of edges found by shared names")
+    candidates: int = setting(200, whole(1, 1_000_000), "memories found by each search, at least")
     core_ratio: float = setting(0.75, real(0, 1), "core: this share of the best score")
     max_bridges: int = setting(3, whole(0), "connected memories shown beyond the ranking")
 

@@ -18,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from cognitive_memory.core.cognitive_system import BATCH, CognitiveMemorySystem
+from cognitive_memory.core.cognitive_system import CognitiveMemorySystem
 from cognitive_memory.core.errors import (
     EmbeddingError,
     FingerprintMismatchError,
@@ -27,6 +27,7 @@ from cognitive_memory.core.errors import (
     StorageError,
 )
 from cognitive_memory.core.interfaces import MemoryLoader
+from cognitive_memory.core.loading import BATCH
 from cognitive_memory.core.memory import (
     CognitiveMemory,
     ConnectionType,
@@ -37,6 +38,9 @@ from cognitive_memory.core.memory import (
     SearchResult,
 )
 from cognitive_memory.core.similarity import Vector
+from cognitive_memory.loaders import ConversationLoader
+from cognitive_memory.retrieval.activation import SpreadingActivation
+from cognitive_memory.retrieval.bridges import ResidualBridges
 from cognitive_memory.retrieval.hybrid import HybridRetrieval
 from cognitive_memory.storage.database import Database
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
@@ -128,7 +132,14 @@ def open_system(
         record,
         vectors,
         record,
-        HybridRetrieval(provider, record, vectors, record, record),
+        HybridRetrieval(
+            provider,
+            record,
+            vectors,
+            record,
+            SpreadingActivation(record),
+            ResidualBridges(vectors, record),
+        ),
         loaders,
         max_text_bytes=LIMIT,
         clock=lambda: START + timedelta(seconds=next(ticks)),
@@ -390,8 +401,8 @@ def test_recall_comes_in_groups(recalled: CognitiveMemorySystem) -> None:
     (bridge,) = groups["bridge"]
     assert bridge.memory.id == "m4"
     assert bridge.explanation == "explicit neighbor of m0"
-    assert bridge.parts == {"connection": bridge.score}
-    assert bridge.score == pytest.approx(0.5 * groups["core"][0].score)
+    assert bridge.parts == {"residual": 0, "connection": 0.5, "direct": 0}
+    assert bridge.score == 0.5
 
 
 @pytest.mark.parametrize("most", [1, 2, 4, 5, 20])
@@ -681,6 +692,69 @@ def test_a_loader_that_the_caller_brings(system: CognitiveMemorySystem, loader: 
     assert get(system, "a/2").content == "two"
     with pytest.raises(SourceError, match="nowhere is not a list source"):
         system.load_memories_from_source(loader, "nowhere")
+
+
+class FaultyLoader(ListLoader):
+    """Skips the items whose text is ``bad``, and says so."""
+
+    def load_from_source(
+        self, source: str, on_fault: Callable[[str], None] | None = None, **options: Any
+    ) -> list[CognitiveMemory]:
+        memories = super().load_from_source(source, **options)
+        for memory in memories:
+            if memory.content == "bad" and on_fault:
+                on_fault(f"{memory.id}: bad; better it")
+        return [memory for memory in memories if memory.content != "bad"]
+
+
+def test_what_a_loader_skipped_is_reported(opened: Open) -> None:
+    loader = FaultyLoader(
+        a=[Item("1", "one"), Item("2", "bad")], b=[Item("1", "bad"), Item("2", "two")]
+    )
+    system = opened(None, loader)
+    faults = ("a/2: bad; better it", "b/1: bad; better it")
+    assert system.load("") == LoadReport(sources=2, added=2, faults=faults)
+    assert system.load("") == LoadReport(sources=2, unchanged=2, faults=faults)
+    assert system.load_memories_from_source(loader, "b").faults == faults[1:]
+    heard: list[str] = []
+    report = system.load_memories_from_source(loader, "a", on_fault=heard.append)
+    assert (report.faults, tuple(heard)) == ((), faults[:1])
+
+
+def test_a_conversation_is_loaded_but_for_the_lines_that_are_none(
+    opened: Open, provider: Provider, tmp_path: Path
+) -> None:
+    path = tmp_path / "chat.jsonl"
+    good = [{"text": f"word{n}", "speaker": "Ada", "session": n // 2} for n in range(4)]
+    lines = [json.dumps(line) for line in good]
+    path.write_text("\n".join([*lines[:2], "{}", *lines[2:], ""]), encoding="utf-8")
+    system = opened(provider, ConversationLoader())
+    faults = (f"{path.resolve()}:3: no field 'text'; give one",)
+    report = system.load(path)
+    assert report == LoadReport(sources=1, added=4, connections=2, faults=faults)
+    assert contents(system.search("word2", k=1)) == ["Ada: word2"]
+    assert get(system, ids(system.search("word2", k=1))[0]).metadata["session"] == 1
+
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"text": "word4", "session": 1}\n')
+    provider.embedded.clear()
+    report = system.load(path)
+    assert report == LoadReport(sources=1, added=1, unchanged=4, connections=3, faults=faults)
+    assert provider.embedded == ["word4"]
+
+    path.write_text(path.read_text(encoding="utf-8").replace("word0", "changed"), encoding="utf-8")
+    report = system.load(path)
+    assert report == LoadReport(
+        sources=1, added=1, unchanged=4, deleted=1, connections=3, faults=faults
+    )
+
+    before = system.memories.find_memories()
+    path.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"no line of .* can be taken as a part of a conv"):
+        system.load(path)
+    assert system.memories.find_memories() == before
+    path.write_text("", encoding="utf-8")
+    assert system.load(path) == LoadReport(sources=1, deleted=5)
 
 
 # The whole

@@ -21,7 +21,10 @@ from cognitive_memory.core.config import (
     environment_names,
 )
 from cognitive_memory.core.errors import ConfigurationError
+from cognitive_memory.core.memory import ConnectionType
+from cognitive_memory.retrieval.activation import FACTORS, SpreadingActivation
 from cognitive_memory.retrieval.hybrid import HybridRetrieval
+from cognitive_memory.retrieval.own_parts import Weights
 
 PACKAGE = Path(cognitive_memory.__file__).parent
 EXAMPLE = PACKAGE.parent / ".env.example"
@@ -153,6 +156,12 @@ def test_empty_values_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("STORAGE__BUSY_TIMEOUT_SECONDS", "inf", "finite number"),
         ("STORAGE__BUSY_TIMEOUT_SECONDS", "nan", "finite number"),
         ("RETRIEVAL__LEXICAL_WEIGHT", "inf", "finite number"),
+        ("RETRIEVAL__SPEAKER_WEIGHT", "-0.1", "at least 0"),
+        ("RETRIEVAL__EPISODIC_HALF_LIFE_DAYS", "0", "at least 0.001"),
+        ("RETRIEVAL__ACTIVATION_HOPS", "2.5", "whole number"),
+        ("RETRIEVAL__ACTIVATION_HOPS", "11", "at most 10"),
+        ("RETRIEVAL__ACTIVATION_DECAY", "1.01", "at most 1"),
+        ("RETRIEVAL__ENTITY_WEIGHT", "2", "at most 1"),
         ("RETRIEVAL__CANDIDATES", "99999999999999999999", "at most 1,000,000"),
         ("RETRIEVAL__CORE_RATIO", "1.5", "at most 1"),
         ("RETRIEVAL__MAX_BRIDGES", "-1", "at least 0"),
@@ -248,35 +257,62 @@ def names_read_by_the_package() -> set[str]:
     for path in PACKAGE.rglob("*.py"):
         tree: ast.AST = ast.parse(path.read_text(encoding="utf-8"))
         is_config = path.name == "config.py"
+        groups = names_of_groups(tree)
         for node in ast.walk(tree):
             if is_config and not (isinstance(node, ast.FunctionDef) and node.decorator_list):
                 continue
             for inner in ast.walk(node) if is_config else [node]:
                 if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
                     owner = inner.value
-                    group = owner.attr if isinstance(owner, ast.Attribute) else ""
                     name = owner.id if isinstance(owner, ast.Name) else ""
+                    group = owner.attr if isinstance(owner, ast.Attribute) else groups.get(name, "")
                     if name == ("self" if is_config else "settings") or group in GROUPS:
                         read.add(f"{group}.{inner.attr}" if group else inner.attr)
     return read
 
 
+def names_of_groups(tree: ast.AST) -> dict[str, str]:
+    """``given = settings.retrieval`` makes ``given`` a name of the group ``retrieval``."""
+    return {
+        node.targets[0].id: node.value.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr in GROUPS
+    }
+
+
 def test_every_setting_is_read_by_something() -> None:
     read = names_read_by_the_package()
-    # The group of retrieval travels as keyword arguments.
     assert "retrieval" in read
-    keywords = inspect.signature(HybridRetrieval).parameters.values()
-    read |= {f"retrieval.{each.name}" for each in keywords if each.kind is each.KEYWORD_ONLY}
     settings = {
         name.removeprefix(PREFIX).lower().replace("__", ".") for name in environment_names()
     }
     assert sorted(settings - read) == []
 
 
-def test_defaults_of_retrieval_are_the_same_in_settings_and_signature() -> None:
-    parameters = inspect.signature(HybridRetrieval).parameters
+def test_defaults_of_retrieval_are_the_same_in_settings_and_code() -> None:
+    """A ranking that is put together by hand is that of the settings."""
+    weights = {
+        f"{name}_weight".replace("days_weight", "days"): value
+        for name, value in asdict(Weights()).items()
+    }
+    activation = {
+        f"activation_{name}": value for name, value in keyword_defaults(SpreadingActivation).items()
+    }
+    found = {
+        f"{kind}_weight": FACTORS.get(kind, (0.0, 0.0))[0]
+        for kind in (ConnectionType.ASSOCIATIVE, ConnectionType.ENTITY)
+    }
+    in_code = {**keyword_defaults(HybridRetrieval), **weights, **activation, **found}
     for name, value in asdict(Settings().retrieval).items():
-        assert parameters[name].default == value
+        assert (name, in_code[name]) == (name, value)
+
+
+def keyword_defaults(kind: type) -> dict[str, Any]:
+    parameters = inspect.signature(kind).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
 def example_lines() -> dict[str, str]:

@@ -159,7 +159,7 @@ def test_folder_with_nothing_to_load(cli: Cli) -> None:
     (cli.folder / "empty").mkdir()
     (cli.folder / "empty/image.png").write_bytes(b"\x89PNG")
     assert cli.error("load", "empty") == (
-        "nothing to load at empty; known are .markdown .md .mdown .mkd .text .txt "
+        "nothing to load at empty; known are .jsonl .markdown .md .mdown .mkd .text .txt "
         "and git repositories"
     )
     assert cli.error("load", "empty/image.png").startswith("nothing to load at empty/image.png; ")
@@ -301,12 +301,12 @@ def test_store_of_a_newer_schema(cli: Cli) -> None:
     with database(cli) as store:
         store.execute("PRAGMA user_version = 999")
     message = (
-        f"{cli.store} has schema 999, this version reads up to 1; upgrade cognitive-memory-onnx"
+        f"{cli.store} has schema 999, this version reads up to 2; upgrade cognitive-memory-onnx"
     )
     for command in (("store", "x"), ("recall", "key"), ("status",), ("delete", "--tag", "kept")):
         assert cli.error(*command) == message
     with database(cli) as store:
-        store.execute("PRAGMA user_version = 1")
+        store.execute("PRAGMA user_version = 2")
     assert_kept(cli)
 
 
@@ -391,7 +391,7 @@ def test_read_only_store(read_only: Cli) -> None:
     assert read_only.error("store", "x") == message
     assert read_only.error("delete", "--tag", "kept") == message
     assert_recalled(read_only)
-    assert "schema 1, read-only)" in read_only.results("status")
+    assert "schema 2, read-only)" in read_only.results("status")
     assert ", sound, read-only" in read_only.results("doctor")
 
 

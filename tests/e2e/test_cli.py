@@ -25,6 +25,7 @@ COMMANDS = (
     ("load",),
     ("status",),
     ("delete",),
+    ("consolidate",),
     ("doctor",),
     ("model",),
     ("model", "pull"),
@@ -119,7 +120,8 @@ def test_the_json_of_recall(loaded: Cli) -> None:
     assert result["tags"] == ["adr", "cache"]
     assert (result["hierarchy_level"], result["memory_type"]) == (2, "episodic")
     assert (result["importance_score"], result["source_type"]) == (0.0, "cli")
-    assert list(result["parts"]) == ["semantic", "lexical"]
+    names = ["semantic", "lexical", "activation", "speaker", "importance"]
+    assert list(result["parts"]) == names
     assert result["score"] == pytest.approx(sum(result["parts"].values()), abs=2e-6)
     for name in ("created_date", "last_accessed"):
         assert datetime.fromisoformat(result[name]).utcoffset() is not None
@@ -131,7 +133,7 @@ def test_recall_for_people(loaded: Cli) -> None:
     assert heading.startswith("1. ")
     assert heading.endswith("  kitchen.md > Pasta")
     assert parts.startswith("   core: semantic 0.")
-    assert " + lexical 0.50  [" in parts
+    assert " + lexical 0.50" in parts
     assert "   Cook spaghetti for nine minutes in salted water." in excerpt
     assert any(line.startswith("2. ") for line in lines)
     assert not any(line.startswith("3. ") for line in lines)
@@ -187,7 +189,8 @@ def test_load_a_folder_then_an_edit_then_a_deletion(cli: Cli) -> None:
     (notes / "deep/kitchen.md").write_text(PASTA, encoding="utf-8")
     (notes / "diary.txt").write_text(DIARY, encoding="utf-8")
     first = cli.json("load", "notes")
-    assert list(first) == ["sources", "added", "updated", "unchanged", "deleted", "connections"]
+    names = ["sources", "added", "updated", "unchanged", "deleted", "connections", "faults"]
+    assert list(first) == names
     assert first == {
         "sources": 3,
         "added": 4,
@@ -195,6 +198,7 @@ def test_load_a_folder_then_an_edit_then_a_deletion(cli: Cli) -> None:
         "unchanged": 0,
         "deleted": 0,
         "connections": 2,
+        "faults": [],
     }
     line = "3 sources: 0 memories added, 0 updated, 4 unchanged, 0 deleted\n"
     assert cli.results("load", "notes") == line
@@ -221,6 +225,41 @@ def test_load_files_of_chosen_kinds(cli: Cli) -> None:
     assert cli.json("load", "alps.md", "diary.txt")["sources"] == 2
     assert cli.json("load", ".", "--kind", "text")["sources"] == 1
     assert cli.json("load", ".", "--kind", "text", "--kind", "markdown")["unchanged"] == 2
+
+
+def test_load_a_conversation_with_lines_that_are_none(cli: Cli) -> None:
+    chat = cli.folder / "chat.jsonl"
+    lines = ['{"speaker": "Ada", "text": "The key lies under the mat."}', "{", '{"text": "one"']
+    chat.write_text("\n".join([*lines, '{"text": "Thanks!", "turn": 7}\n']), encoding="utf-8")
+    reasons = [
+        "2: not JSON: Expecting property name enclosed in double quotes at character 1",
+        "3: not JSON: Expecting ',' delimiter at character 14",
+    ]
+    faults = [f"{chat.resolve()}:{each}; write one JSON object in a line" for each in reasons]
+    output = cli.run("load", "chat.jsonl")
+    assert output.stdout == (
+        "1 sources: 2 memories added, 0 updated, 0 unchanged, 0 deleted, 2 lines skipped\n"
+    )
+    said = "".join(f"cognitive-memory: skipped {fault}\n" for fault in faults)
+    assert output.stderr == said
+
+    again = cli.run("load", ".", "--kind", "conversation", "--json")
+    report = json.loads(again.stdout)
+    assert (report["unchanged"], report["connections"], report["faults"]) == (2, 1, faults)
+    assert again.stderr == said
+    (best, *_) = cli.json("recall", "where is the key?")["results"]
+    assert (best["content"], best["source_type"]) == (
+        "Ada: The key lies under the mat.",
+        "conversation",
+    )
+    assert best["metadata"]["speaker"] == "Ada"
+
+    chat.write_text("{}\n", encoding="utf-8")
+    assert cli.error("load", "chat.jsonl") == (
+        f"no line of {chat.resolve()} can be taken as a part of a conversation; "
+        f"{chat.resolve()}:1: no field 'text'; give one"
+    )
+    assert cli.contents() == 2
 
 
 def test_load_a_git_repository(cli: Cli) -> None:
