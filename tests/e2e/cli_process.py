@@ -106,10 +106,14 @@ class Cli:
         return output.stderr.splitlines()[-1]
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        """A process that runs on; SIGINT reaches it even if a shell has us ignore it."""
+        """A process that runs on; SIGINT reaches it even if a shell has us ignore it.
+
+        Coverage does not measure it: one that is interrupted may hang in coverage's own lock.
+        """
+        given = self.environment()
         return subprocess.Popen(
             [*COMMAND, *arguments],
-            env=self.environment(),
+            env={name: given[name] for name in given if not name.startswith("COV")},
             cwd=self.folder,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             **options,

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import unmeasured
 
 from cognitive_memory.core.errors import EmbeddingError, InvalidInputError
 from cognitive_memory.core.similarity import Vector
@@ -26,11 +27,6 @@ from cognitive_memory.models.verify import GoldenSet
 from cognitive_memory.testing import EmbeddingProviderContract, WordLengthProvider
 
 ROOM_FOR_FIVE = 5 * (16 * 4 + ENTRY_OVERHEAD)
-
-
-def unmeasured() -> dict[str, str]:
-    """An environment without coverage, whose own locks a child of a fork may find taken."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 class Counting(WordLengthProvider):

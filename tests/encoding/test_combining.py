@@ -11,6 +11,7 @@ from threading import Event, Lock
 
 import numpy as np
 import pytest
+from processes import unmeasured
 
 from cognitive_memory.core.similarity import Vector
 from cognitive_memory.encoding.combining import PADDING_SHARE, Combiner
@@ -82,7 +83,11 @@ def test_a_fault_reaches_each_that_shared_it_and_nobody_else() -> None:
 def test_a_place_is_not_handed_to_one_who_was_interrupted() -> None:
     """Ctrl-C while the main thread waits; in a process of its own, which has no other use of it."""
     result = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=unmeasured(),
     )
     assert (result.stdout, result.stderr, result.returncode) == ("all well\n", "", 0)
 

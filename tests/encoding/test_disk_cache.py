@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import unmeasured
 
 from cognitive_memory.core.similarity import Vector
 from cognitive_memory.encoding.cache import CachedEmbeddingProvider
@@ -28,11 +29,6 @@ PLENTY = 10_000_000
 PAGE = 4096
 
 Open = Callable[..., DiskCache]
-
-
-def unmeasured() -> dict[str, str]:
-    """An environment without coverage, whose own locks a child of a fork may find taken."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import unmeasured
 from tokenizers import Tokenizer
 
 from cognitive_memory.core.errors import InvalidInputError
@@ -34,11 +35,6 @@ from cognitive_memory.models.verify import TOLERANCE, GoldenSet
 
 LIMIT = 256
 """Tokens of the model, two special ones included."""
-
-
-def unmeasured() -> dict[str, str]:
-    """An environment without coverage, whose own locks a child of a fork may find taken."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 def assert_same(found: Vector, expected: Vector) -> None:
