@@ -241,7 +241,7 @@ def _load(options: argparse.Namespace) -> int:
         f"{report.unchanged} unchanged, {report.deleted} deleted"
     )
     if report.faults:
-        line += f", {len(report.faults)} lines skipped"
+        line += f", {len(report.faults)} lines or files skipped"
     _print(options, asdict(report), [line])
     return DONE
 
@@ -302,7 +302,7 @@ def _add_consolidate(commands: Any) -> None:
         commands,
         "consolidate",
         _consolidate,
-        "Sum up groups of related memories in one each, and find connections; nothing is lost.",
+        "Sum up groups of related memories in one each, and find connections between memories.",
     )
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--dry-run", action="store_true", help="show the groups, write nothing")

@@ -75,9 +75,10 @@ def _explanation(result: SearchResult, query: str) -> Iterator[str]:
     """The parts, largest first, and below them their sum."""
     words = {word.lower() for word in _WORD.findall(query)}
     shared = [word for word in _WORD.findall(result.memory.content) if word.lower() in words]
+    named = ", ".join(dict.fromkeys(map(str.lower, shared)))
     origins = {
         "semantic": "likeness of meaning (cosine)",
-        "lexical": f"shared words: {', '.join(dict.fromkeys(map(str.lower, shared))) or 'stems'}",
+        "lexical": f"shared words: {named or 'by stem, or in tags, date or metadata'}",
         "activation": result.explanation,
         "connection": result.explanation,
         "residual": result.explanation,

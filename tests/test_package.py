@@ -112,5 +112,11 @@ def test_the_package_is_marked_as_typed() -> None:
 
 
 def test_data_files_stand_where_the_code_looks_for_them() -> None:
-    for name in ("models/registry.json", "models/golden", "storage/migrations/0001_initial.sql"):
+    for name in (
+        "encoding/dimension_rules.json",
+        "models/registry.json",
+        "models/golden",
+        "storage/migrations/0001_initial.sql",
+        "storage/migrations/0002_context.sql",
+    ):
         assert (PACKAGE / name).exists(), name

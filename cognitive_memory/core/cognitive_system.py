@@ -26,7 +26,7 @@ from .interfaces import (
     RetrievalEngine,
     VectorStorage,
 )
-from .loading import BATCH, Loading
+from .loading import BATCH, Loading, Source
 from .memory import (
     MAX_RESULTS,
     CognitiveMemory,
@@ -167,7 +167,11 @@ class CognitiveMemorySystem(CognitiveSystem):
         progress: Progress | None = None,
         kinds: Sequence[str] | None = None,
     ) -> LoadReport:
-        """Load everything at or below ``path``; sources change one by one, as a whole."""
+        """Load everything at or below ``path``; sources change one by one, as a whole.
+
+        Of many sources, those that cannot be taken are left as they are stored, and named in the
+        report's ``faults``.
+        """
         sources = [
             (loader, source)
             for loader in self.loaders
@@ -182,7 +186,16 @@ class CognitiveMemorySystem(CognitiveSystem):
                 f"nothing to load at {path}; known are {' '.join(endings)} and git repositories"
             )
         loading = self._loading()
-        return loading.load([loading.read(*each) for each in sources], progress)
+        read: list[Source] = []
+        faults: list[str] = []
+        for loader, source in sources:
+            try:
+                read.append(loading.read(loader, source))
+            except (SourceError, InvalidInputError) as error:
+                if len(faults) + 1 == len(sources):  # none of them can be taken
+                    raise
+                faults.append(str(error))
+        return loading.load(read, progress) + LoadReport(faults=tuple(faults))
 
     def load_memories_from_source(
         self, loader: MemoryLoader, source: str, **options: Any

@@ -210,18 +210,25 @@ class StorageSettings(_Group):
 
 @dataclass(frozen=True, init=False)
 class RetrievalSettings(_Group):
-    """How memories are ranked; a weight is the most that its part adds to a score."""
+    """How memories are ranked; a weight is the most that its part adds to a score.
 
-    semantic_weight: float = setting(1.0, real(0), "of meaning: the cosine")
-    lexical_weight: float = setting(0.5, real(0), "of shared words")
-    activation_weight: float = setting(1.0, real(0), "of what connected memories pass on")
-    speaker_weight: float = setting(0.3, real(0), "of a speaker or author whom the query names")
-    importance_weight: float = setting(0.05, real(0), "of the importance given to a memory")
-    recency_weight: float = setting(0.0, real(0), "of memories stored or shown lately")
-    access_weight: float = setting(0.0, real(0), "of memories shown often")
-    dimensions_weight: float = setting(0.0, real(0), "of a like mood, time and setting")
-    episodic_half_life_days: float = setting(30.0, real(0.001), "recency of what happened")
-    semantic_half_life_days: float = setting(365.0, real(0.001), "recency of what holds")
+    But for activation, which its weight multiplies.
+    """
+
+    semantic_weight: float = setting(1.0, real(0, 1_000), "of meaning: the cosine")
+    lexical_weight: float = setting(0.5, real(0, 1_000), "of shared words")
+    activation_weight: float = setting(1.0, real(0, 1_000), "of what connected memories pass on")
+    speaker_weight: float = setting(
+        0.3, real(0, 1_000), "of a speaker or author whom the query names"
+    )
+    importance_weight: float = setting(0.05, real(0, 1_000), "of the importance given to a memory")
+    recency_weight: float = setting(0.0, real(0, 1_000), "of memories stored or shown lately")
+    access_weight: float = setting(0.0, real(0, 1_000), "of memories shown often")
+    dimensions_weight: float = setting(0.0, real(0, 1_000), "of a like mood, time and setting")
+    episodic_half_life_days: float = setting(
+        30.0, real(0.001, 1_000_000), "recency of what happened"
+    )
+    semantic_half_life_days: float = setting(365.0, real(0.001, 1_000_000), "recency of what holds")
     activation_hops: int = setting(2, whole(0, 10), "edges that activation travels")
     activation_decay: float = setting(1.0, real(0, 1), "share that each hop passes on")
     associative_weight: float = setting(0.0, real(0, 1), "of edges found by similarity")

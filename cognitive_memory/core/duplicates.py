@@ -166,4 +166,4 @@ def _likeness(rows: Vector, others: Vector) -> float:
 
 
 def _edge(new: str, old: str, likeness: float) -> MemoryConnection:
-    return MemoryConnection(new, old, ConnectionType.ASSOCIATIVE, likeness)
+    return MemoryConnection(new, old, ConnectionType.DUPLICATE, likeness)

@@ -77,8 +77,9 @@ class Loading:
         faults: list[str] = []
         loaded = loader.load_from_source(path, **{"on_fault": faults.append, **(options or {})})
         for memory in loaded:
+            line = f":{memory.metadata['line']}" if "line" in memory.metadata else ""
             title = memory.metadata.get("title", memory.id)
-            check_text(memory.content, self._max_text_bytes, f"{path}: {title!r}")
+            check_text(memory.content, self._max_text_bytes, f"{path}{line}: {title!r}")
         connections = loader.extract_connections(loaded)
         return Source(path, loaded, connections, tuple(faults), loader.append_only)
 

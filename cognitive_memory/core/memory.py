@@ -32,13 +32,14 @@ class ConnectionType(StrEnum):
     EXPLICIT = "explicit"
     ASSOCIATIVE = "associative"
     ENTITY = "entity"
+    DUPLICATE = "duplicate"
 
 
 LOADED_TYPES = (ConnectionType.SEQUENTIAL, ConnectionType.HIERARCHICAL)
 """Those that loaders draw, and draw anew when a source has changed."""
 
 FOUND_TYPES = (ConnectionType.ASSOCIATIVE, ConnectionType.ENTITY)
-"""Those that consolidation finds, and finds anew each time."""
+"""Those that consolidation finds, and draws anew each time: of others' edges none survives."""
 
 
 def as_utc(moment: datetime) -> datetime:

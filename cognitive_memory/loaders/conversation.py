@@ -118,7 +118,9 @@ def _begins_as_conversation(source: str) -> bool:
     for line in lines:
         try:
             fields = json.loads(line)
-        except (ValueError, RecursionError):  # also the last one, which may be cut
+        except (ValueError, RecursionError):
+            if line is lines[-1] and b'"text"' in line:  # cut off, where it is long
+                return True
             continue
         if isinstance(fields, dict) and isinstance(fields.get("text"), str):
             return True

@@ -29,7 +29,7 @@ class SpreadingActivation(ActivationEngine):
 
     ``hops`` rounds; in the first the ``max_sources`` most active memories pass their activation
     on, in each further one half as many.
-    A cycle only means that some comes back, less each time. Raises nothing of its own.
+    What comes back in a cycle is bounded by the hops. Raises nothing of its own.
     """
 
     def __init__(

@@ -26,7 +26,8 @@ _WORD = re.compile(r"\w+")
 class Weights:
     """The most that each part adds to a score; 0 leaves a part out.
 
-    ``activation`` scales what neighbors pass on. Half-lives are in days.
+    ``activation`` is a factor of what neighbors pass on, which many of them can make large.
+    Half-lives are in days.
     """
 
     semantic: float = 1.0
@@ -69,26 +70,38 @@ def own_parts(
 
 
 def named_speakers(query: str, memories: Sequence[CognitiveMemory]) -> NDArray[np.float64]:
-    """(n,) in [0, 1]: an equal share for each speaker or author whom the query names.
+    """(n,) 1 for the memories of each speaker or author whom the query names, else 0.
 
-    A question that names one person is mostly about what that person said: 1 for their memories.
-    A name counts when all of it, or its first word, stands in the query.
+    A question that names a person is mostly about what that person said. A name counts when all of
+    it, or its first word, stands in the query; a word that need not be a name ("will", "the") only
+    where it is written as one.
     """
-    words = {word.casefold() for word in _WORD.findall(query)}
     speakers = [_speaker(memory) for memory in memories]
-    named = {name for name in set(speakers) if name and _is_named(name, words)}
-    share = 1 / len(named) if named else 0.0
-    return np.array([share if name in named else 0.0 for name in speakers])
+    named = {name for name in set(speakers) if name and _is_named(name, query)}
+    return np.array([float(name in named) for name in speakers])
 
 
 def _speaker(memory: CognitiveMemory) -> str:
     names = (memory.metadata.get(key) for key in SPEAKER_KEYS)
-    return next((name.casefold() for name in names if isinstance(name, str)), "")
+    return next((name for name in names if isinstance(name, str)), "")
 
 
-def _is_named(name: str, words: set[str]) -> bool:
-    parts = _WORD.findall(name)
-    return bool(parts) and (parts[0] in words or words.issuperset(parts))
+def _is_named(name: str, query: str) -> bool:
+    parts = [part.casefold() for part in _WORD.findall(name)]
+    words = _WORD.findall(query)
+    folded = {word.casefold() for word in words}
+    if not name.isascii() and name.casefold() in query.casefold():
+        return True  # also where no space stands between words
+    if len(parts) > 1 and folded.issuperset(parts):
+        return True
+    if not parts or parts[0] not in folded:
+        return False
+    from .proper_names import STOP_WORDS
+
+    if parts[0] not in STOP_WORDS and len(parts[0]) > 1:
+        return True
+    # As the first word of a question, it is capitalized for that alone.
+    return len(parts) == 1 and any(word == name for word in words[1:])
 
 
 def freshness(

@@ -210,11 +210,8 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
             ).fetchall()
         ids = {pk: memory_id for pk, memory_id, _ in rows}
         scores = ranking.scores({pk: length for pk, _, length in rows})
-        hits = [
-            TextHit(ids[pk], score)
-            for pk, score in scores.items()
-            if allowed is None or np.any(allowed == pk)
-        ]
+        inside = set(scores) if allowed is None else set(allowed.tolist())
+        hits = [TextHit(ids[pk], score) for pk, score in scores.items() if pk in inside]
         hits.sort(key=lambda hit: (-hit.score, hit.memory_id))
         kept = set(also)
         return hits[:k] + [hit for hit in hits[k:] if hit.memory_id in kept]

@@ -671,11 +671,25 @@ def test_a_text_that_cannot_be_kept_is_named_and_nothing_changes(
     loaded: CognitiveMemorySystem, loader: ListLoader
 ) -> None:
     before = loaded.memories.find_memories()
-    loader.sources["a"] = []
     loader.sources["b"].append(Item("2", "x" * (LIMIT + 1), metadata={"title": "A Long Story"}))
     with pytest.raises(InvalidInputError, match=r"b: 'A Long Story' has 101 bytes, the limit is"):
-        loaded.load("")
+        loaded.load("b")
     assert loaded.memories.find_memories() == before
+
+
+def test_of_many_sources_one_that_cannot_be_taken_is_named_and_left(
+    loaded: CognitiveMemorySystem, loader: ListLoader
+) -> None:
+    kept = loaded.memories.find_memories(MemoryFilter(source_path="b"))
+    loader.sources["a"] = []
+    loader.sources["b"] = [Item("2", "x" * (LIMIT + 1), metadata={"title": "A Long Story"})]
+    report = loaded.load("")
+    assert (report.sources, report.deleted) == (1, 3)
+    assert [fault[:35] for fault in report.faults] == ["b: 'A Long Story' has 101 bytes, th"]
+    assert loaded.memories.find_memories() == kept
+    loader.sources["a"] = loader.sources["b"]
+    with pytest.raises(InvalidInputError, match="b: 'A Long Story' has 101 bytes"):
+        loaded.load("")  # none of them can be taken
 
 
 def test_nothing_to_load_is_an_error(loaded: CognitiveMemorySystem) -> None:

@@ -105,7 +105,7 @@ def test_a_duplicate_is_stored_and_linked(opened: Open) -> None:
     other = system.store_experience(OTHER)
     twin = system.store_experience(TWIN, {"tags": ["new"]})
     assert stored(system) == [first, other, twin]
-    assert edges(system) == [MemoryConnection(twin, first, ConnectionType.ASSOCIATIVE, 1.0)]
+    assert edges(system) == [MemoryConnection(twin, first, ConnectionType.DUPLICATE, 1.0)]
     assert get(system, twin).content == TWIN
     assert get(system, first).tags == ()
 

@@ -238,7 +238,7 @@ def test_load_a_conversation_with_lines_that_are_none(cli: Cli) -> None:
     faults = [f"{chat.resolve()}:{each}; write one JSON object in a line" for each in reasons]
     output = cli.run("load", "chat.jsonl")
     assert output.stdout == (
-        "1 sources: 2 memories added, 0 updated, 0 unchanged, 0 deleted, 2 lines skipped\n"
+        "1 sources: 2 memories added, 0 updated, 0 unchanged, 0 deleted, 2 lines or files skipped\n"
     )
     said = "".join(f"cognitive-memory: skipped {fault}\n" for fault in faults)
     assert output.stderr == said

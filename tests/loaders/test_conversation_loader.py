@@ -439,8 +439,10 @@ def test_a_folder_gives_only_files_that_begin_as_a_conversation(tmp_path: Path) 
     (tmp_path / "talk.jsonl").write_text('not JSON\n{"text": "Hi!"}\n', encoding="utf-8")
     (tmp_path / "data.jsonl").write_text('{"question": "Hi?"}\n[1]\n\n', encoding="utf-8")
     (tmp_path / "deep.jsonl").write_text("[" * 5_000 + "\n", encoding="utf-8")
+    (tmp_path / "vast.jsonl").write_text('{"text": "' + "a" * 70_000 + '"}', encoding="utf-8")
     (tmp_path / "image.jsonl").write_bytes(b"\x89PNG\r\n\x1a\n")
     loader = ConversationLoader()
-    assert loader.find_sources(str(tmp_path)) == [str(tmp_path / "talk.jsonl")]
+    found = [str(tmp_path / name) for name in ("talk.jsonl", "vast.jsonl")]
+    assert loader.find_sources(str(tmp_path)) == found
     # Who names a file means it, and is told what is wrong with it.
     assert loader.find_sources(str(tmp_path / "data.jsonl")) == [str(tmp_path / "data.jsonl")]

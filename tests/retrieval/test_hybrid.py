@@ -195,7 +195,7 @@ def test_by_default_meaning_words_neighbors_speakers_and_importance_count(shared
     assert {tuple(result.parts) for result in results} == {
         ("semantic", "lexical", "activation", "speaker", "importance")
     }
-    assert part(results, "speaker") == dict.fromkeys(TEXTS, 0.15)  # half of it for each of two
+    assert part(results, "speaker") == dict.fromkeys(TEXTS, 0.3)
     assert part(results, "importance") == {
         name: pytest.approx(0.05 * number / 4) for number, name in enumerate(TEXTS)
     }
