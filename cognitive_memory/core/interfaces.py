@@ -147,9 +147,10 @@ class VectorStorage(Closing, ABC):
 
     @abstractmethod
     def store_vectors(self, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]) -> None:
-        """Replace the vectors of each memory by its (chunks, dim) float32 array.
+        """Replace the vectors of each memory by its (chunks, dim) float32 array of unit rows.
 
-        Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN or infinity.
+        Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN, infinity, rows that
+        are not of unit length, or a memory given twice.
         """
 
     @abstractmethod
@@ -164,6 +165,16 @@ class VectorStorage(Closing, ABC):
 
         ``query``: (dim,) float32. ``min_score`` is inclusive; ``k`` beyond the count returns all.
         """
+
+    def search_similar_batch(
+        self,
+        queries: Vector,
+        k: int,
+        filters: MemoryFilter | None = None,
+        min_score: float | None = None,
+    ) -> list[list[VectorHit]]:
+        """``search_similar`` for each row of ``queries`` (n, dim) float32."""
+        return [self.search_similar(query, k, filters, min_score) for query in queries]
 
     @abstractmethod
     def get_vectors(self, memory_ids: Sequence[str]) -> dict[str, Vector]:
@@ -190,7 +201,10 @@ class MemoryStorage(Closing, ABC):
 
     @abstractmethod
     def save_memories(self, memories: Sequence[CognitiveMemory]) -> None:
-        """Insert, or replace those with the same id."""
+        """Insert, or replace those with the same id; connections of a replaced one stay.
+
+        Raises ``InvalidInputError`` for an id that is given twice; nothing is saved then.
+        """
 
     @abstractmethod
     def get_memories(self, memory_ids: Sequence[str]) -> list[CognitiveMemory]:
@@ -222,7 +236,10 @@ class ConnectionGraph(ABC):
     def add_connections(self, connections: Sequence[MemoryConnection]) -> None:
         """Insert, or replace the edge of the same ends and type.
 
-        Raises ``InvalidInputError`` when an end does not exist or the strength is not in (0, 1].
+        Loading a source again drops the edges of ``LOADED_TYPES`` that begin at its memories, and
+        consolidation drops all of ``FOUND_TYPES``, whoever drew them: an edge that is to stay is
+        ``EXPLICIT``. Raises ``InvalidInputError`` when an end does not exist or the strength is not
+        in (0, 1].
         """
 
     @abstractmethod

@@ -212,6 +212,13 @@ class Database:
         """The value of a numeric pragma."""
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
 
+    def get_property(self, name: str) -> str | None:
+        """What the store remembers under a name, within a snapshot."""
+        row = self._connection.execute(
+            "SELECT value FROM properties WHERE name = ?", [name]
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def close(self) -> None:
         """Close the file; closing twice is allowed."""
         with self._lock:

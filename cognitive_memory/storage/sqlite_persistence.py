@@ -22,6 +22,7 @@ from ..core.memory import (
     TextHit,
 )
 from .database import Database
+from .embeddings import SERVING, Embeddings
 from .filters import from_microseconds, to_microseconds, where
 from .word_ranking import Pks, rank_by_words
 from .words import context_words, query_words
@@ -54,7 +55,14 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
         return self._database.transaction()
 
     def save_memories(self, memories: Sequence[CognitiveMemory]) -> None:
-        """Insert, or replace those with the same id; connections of a replaced one stay."""
+        """Insert, or replace those with the same id; connections of a replaced one stay.
+
+        Raises ``InvalidInputError`` for a memory given twice.
+        """
+        ids = [memory.id for memory in memories]
+        if len(set(ids)) < len(ids):
+            twice = next(each for each in ids if ids.count(each) > 1)
+            raise InvalidInputError(f"got memory {twice!r} twice; give each memory once")
         with self._database.transaction():
             self._database.execute_many(_UPSERT, (_to_row(memory) for memory in memories))
             self._database.execute_many(
@@ -238,18 +246,18 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
             return {str(key): count for key, count in self._database.execute(sql)}
 
         with self._database.snapshot():
-            properties = dict(self._database.execute("SELECT name, value FROM properties"))
+            serving = Embeddings(self._database).serving()
             return {
                 "path": str(self._database.path),
                 "bytes": self._database.pragma("page_count") * self._database.pragma("page_size"),
                 "schema_version": self._database.pragma("user_version"),
-                "fingerprint": properties.get("fingerprint"),
+                "fingerprint": serving.fingerprint if serving else None,
                 "read_only": self._database.read_only,
                 "memories_by_level": counts("hierarchy_level"),
                 "memories_by_type": counts("memory_type"),
                 "memories_by_source_type": counts("source_type"),
                 "memories": self._count("memories"),
-                "vectors": self._count("vectors"),
+                "vectors": self._count(f"vectors WHERE embedding = ({SERVING})"),
                 "connections": self._count("connections"),
                 "sources": self._count("memories", "DISTINCT source_path"),
             }
@@ -258,7 +266,10 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
         """Faults found in the file, none if it is sound; reads all of it."""
         with self._database.snapshot():
             faults = [str(row[0]) for row in self._database.execute("PRAGMA integrity_check")]
-            orphans = self._count("memories WHERE pk NOT IN (SELECT memory_pk FROM vectors)")
+            orphans = self._count(
+                "memories WHERE pk NOT IN "
+                f"(SELECT memory_pk FROM vectors WHERE embedding = ({SERVING}))"
+            )
         if orphans:
             faults.append(f"{orphans} memories have no vector; load or store them again")
         return [fault for fault in faults if fault != "ok"]

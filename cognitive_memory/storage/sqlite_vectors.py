@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..core.errors import (
     DimensionMismatchError,
-    FingerprintMismatchError,
     InvalidInputError,
     StorageError,
 )
 from ..core.interfaces import VectorStorage
 from ..core.memory import CognitiveMemory, MemoryFilter, VectorHit
 from ..core.similarity import Vector
+from .current_index import ON_DISK, CurrentIndex
 from .database import Database
-from .exact_index import ExactIndex
+from .embeddings import SERVING, Embeddings
 from .filters import where
 
-_ON_DISK = np.dtype("<f4")
+UNIT_TOLERANCE = 1e-3
+"""By how much the length of a vector may differ from 1."""
 
 
 class SQLiteVectorStorage(VectorStorage):
@@ -32,9 +34,8 @@ class SQLiteVectorStorage(VectorStorage):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._index: ExactIndex | None = None
-        self._last_deletion = 0
-        self._is_uncommitted = False
+        self._embeddings = Embeddings(database)
+        self._index = CurrentIndex(database, self._embeddings)
 
     def bind_embedding(self, fingerprint: str, dimension: int) -> None:
         """Remember whose vectors will be stored.
@@ -42,46 +43,23 @@ class SQLiteVectorStorage(VectorStorage):
         Raises ``FingerprintMismatchError`` when the store holds those of another embedding; one
         that holds none takes any.
         """
-        if self._property("fingerprint") == fingerprint:
-            return
-        with self._database.transaction():
-            self.check_embedding(fingerprint)
-            self._database.execute_many(
-                "INSERT OR REPLACE INTO properties (name, value) VALUES (?, ?)",
-                [("fingerprint", fingerprint), ("dimension", str(dimension))],
-            )
+        self._embeddings.bind(fingerprint, dimension)
 
     def check_embedding(self, fingerprint: str) -> None:
         """Raise ``FingerprintMismatchError`` if vectors of another embedding are held."""
-        stored = self._property("fingerprint")
-        if stored in (None, fingerprint) or not self._holds_vectors():
-            return
-        raise FingerprintMismatchError(
-            f"{self._database.path} holds vectors of {stored}, the configured model gives "
-            f"{fingerprint}; set COGNITIVE_MEMORY_EMBEDDING__MODEL="
-            f"{str(stored).partition('/')[0]}, or COGNITIVE_MEMORY_DATA_DIR to another folder"
-        )
+        self._embeddings.check(fingerprint)
 
     def store_vectors(self, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]) -> None:
         """Replace the vectors of each memory, which must be stored, by its (chunks, dim) array.
 
         Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN or infinity.
         """
-        dimension = self._dimension()
-        rows = [
-            (chunk, row.astype(_ON_DISK).tobytes(), memory.id)
-            for memory, array in zip(memories, vectors, strict=True)
-            for chunk, row in enumerate(_checked(array, dimension))
-        ]
+        serving = self._embeddings.required()
+        checked = [checked_rows(array, serving.dimension) for array in vectors]
         with self._database.transaction():
+            # Those of other embeddings, too: what is stored anew has another text, mostly.
             self._delete([memory.id for memory in memories])
-            added = self._database.execute_many(
-                "INSERT INTO vectors (memory_pk, chunk, vector) "
-                "SELECT pk, ?, ? FROM memories WHERE id = ?",
-                rows,
-            )
-            if rows and added != len(rows):
-                raise StorageError("vectors of a memory that is not stored; save the memory first")
+            insert_vectors(self._database, serving.number, memories, checked)
 
     def search_similar(
         self,
@@ -91,45 +69,45 @@ class SQLiteVectorStorage(VectorStorage):
         min_score: float | None = None,
     ) -> list[VectorHit]:
         """The ``k`` best memories by their best chunk, exactly, best first, ties by id."""
+        return self.search_similar_batch(np.asarray(query)[None], k, filters, min_score)[0]
+
+    def search_similar_batch(
+        self,
+        queries: Vector,
+        k: int,
+        filters: MemoryFilter | None = None,
+        min_score: float | None = None,
+    ) -> list[list[VectorHit]]:
+        """The same for each row of ``queries`` (n, dim), from one state of the store."""
         with self._database.snapshot():
-            index = self._current_index()
+            index = self._index.get()
             if index is None or k <= 0:
-                return []
-            owners = None
-            if filters is not None:
-                condition, values = where(filters)
-                sql = f"SELECT pk FROM memories WHERE {condition}"
-                owners = np.array(
-                    [pk for (pk,) in self._database.execute(sql, values)], dtype=np.int64
-                )
-            row = _checked(np.asarray(query, dtype=np.float32)[None], index.dimension)[0]
-            hits = index.search(row, k, owners)
+                return [[] for _ in queries]
+            rows = checked_rows(np.asarray(queries, dtype=np.float32), index.dimension)
+            owners = None if filters is None else self._owners(filters)
+            found = [index.search(row, k, owners) for row in rows]
             ids = dict(
                 self._database.execute(
                     "SELECT pk, id FROM memories WHERE pk IN (SELECT value FROM json_each(?))",
-                    [json.dumps([owner for owner, _, _ in hits])],
+                    [json.dumps(sorted({owner for hits in found for owner, _, _ in hits}))],
                 )
             )
-        found = [
-            VectorHit(ids[owner], score, chunk)
-            for owner, score, chunk in hits
-            if min_score is None or score >= min_score
-        ]
-        return sorted(found, key=lambda hit: (-hit.score, hit.memory_id))[:k]
+        return [_best(hits, ids, k, min_score) for hits in found]
 
     def get_vectors(self, memory_ids: Sequence[str]) -> dict[str, Vector]:
         """For each memory that has vectors its (chunks, dim) float32 array, in the order asked."""
         with self._database.snapshot():
             rows = self._database.execute(
                 "SELECT id, vector FROM memories JOIN vectors ON memory_pk = pk "
-                "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY pk, chunk",
+                f"WHERE id IN (SELECT value FROM json_each(?)) AND embedding = ({SERVING}) "
+                "ORDER BY pk, chunk",
                 [json.dumps(list(memory_ids))],
             ).fetchall()
         chunks: dict[str, list[bytes]] = {}
         for memory_id, blob in rows:
             chunks.setdefault(memory_id, []).append(blob)
         return {
-            memory_id: np.frombuffer(b"".join(blobs), dtype=_ON_DISK)
+            memory_id: np.frombuffer(b"".join(blobs), dtype=ON_DISK)
             .reshape(len(blobs), -1)
             .astype(np.float32)
             for memory_id in dict.fromkeys(memory_ids)
@@ -144,86 +122,55 @@ class SQLiteVectorStorage(VectorStorage):
     def count(self) -> int:
         """Number of vectors."""
         with self._database.snapshot():
-            row = self._database.execute("SELECT count(*) FROM vectors").fetchone()
+            row = self._database.execute(
+                f"SELECT count(*) FROM vectors WHERE embedding = ({SERVING})"
+            ).fetchone()
         return int(row[0])
 
     def close(self) -> None:
         """Drop the matrix and close the file."""
-        self._index = None
+        self._index.drop()
         self._database.close()
 
+    def _owners(self, filters: MemoryFilter) -> NDArray[np.int64]:
+        condition, values = where(filters)
+        rows = self._database.execute(f"SELECT pk FROM memories WHERE {condition}", values)
+        return np.array(rows.fetchall(), dtype=np.int64).ravel()
+
     def _delete(self, memory_ids: Sequence[str]) -> int:
-        owners = (
-            "SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?))",
-            [json.dumps(list(memory_ids))],
-        )
+        """Delete the vectors of all embeddings; how many memories had some that serve."""
+        owners = "SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?))"
+        wanted = json.dumps(list(memory_ids))
+        serving = self._embeddings.serving()
         held = self._database.execute(
-            f"SELECT count(DISTINCT memory_pk) FROM vectors WHERE memory_pk IN ({owners[0]})",
-            owners[1],
+            f"SELECT count(DISTINCT memory_pk) FROM vectors WHERE memory_pk IN ({owners}) "
+            "AND embedding = ?",
+            [wanted, serving.number if serving else 0],
         ).fetchone()[0]
-        self._database.execute(f"DELETE FROM vectors WHERE memory_pk IN ({owners[0]})", owners[1])
+        self._database.execute(f"DELETE FROM vectors WHERE memory_pk IN ({owners})", [wanted])
         return int(held)
 
-    def _holds_vectors(self) -> bool:
-        with self._database.snapshot():
-            return self._database.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None
 
-    def _property(self, name: str) -> str | None:
-        with self._database.snapshot():
-            row = self._database.execute(
-                "SELECT value FROM properties WHERE name = ?", [name]
-            ).fetchone()
-        return None if row is None else str(row[0])
-
-    def _dimension(self) -> int:
-        stored = self._property("dimension")
-        if stored is None:
-            raise StorageError("no embedding is bound to this store; call bind_embedding first")
-        return int(stored)
-
-    def _current_index(self) -> ExactIndex | None:
-        """The matrix as of this snapshot, or ``None`` for a store that never had vectors."""
-        if self._database.has_changes or self._is_uncommitted:
-            # Uncommitted rows may be rolled back and their ids used again: never keep them.
-            self._index = None
-        self._is_uncommitted = self._database.has_changes
-        if self._property("dimension") is None:
-            return None
-        dimension = self._dimension()
-        if self._index is None or self._index.dimension != dimension:
-            self._index = ExactIndex(dimension)
-            # What was deleted before the first look is not in what will be read.
-            self._last_deletion = self._max_deletion()
-        index = self._index
-        rows = self._database.execute(
-            "SELECT vector_id, memory_pk, chunk, vector FROM vectors WHERE vector_id > ? "
-            "ORDER BY vector_id",
-            [index.last_vector_id],
-        ).fetchall()
-        if rows:
-            ids, owners, chunks, blobs = zip(*rows, strict=True)
-            matrix = np.frombuffer(b"".join(blobs), dtype=_ON_DISK)
-            index.append(
-                np.array(ids, dtype=np.int64),
-                np.array(owners, dtype=np.int64),
-                np.array(chunks, dtype=np.int32),
-                matrix.reshape(len(rows), index.dimension).astype(np.float32, copy=False),
-            )
-        if (latest := self._max_deletion()) > self._last_deletion:
-            deleted = self._database.execute(
-                "SELECT vector_id FROM vector_deletions WHERE deletion_id > ?",
-                [self._last_deletion],
-            ).fetchall()
-            index.delete(np.array(deleted, dtype=np.int64).ravel())
-            self._last_deletion = latest
-        return index
-
-    def _max_deletion(self) -> int:
-        row = self._database.execute("SELECT max(deletion_id) FROM vector_deletions").fetchone()
-        return int(row[0] or 0)
+def _best(
+    hits: Sequence[tuple[int, float, int]],
+    ids: Mapping[int, str],
+    k: int,
+    min_score: float | None,
+) -> list[VectorHit]:
+    found = [
+        VectorHit(ids[owner], score, chunk)
+        for owner, score, chunk in hits
+        if min_score is None or score >= min_score
+    ]
+    return sorted(found, key=lambda hit: (-hit.score, hit.memory_id))[:k]
 
 
-def _checked(array: Vector, dimension: int) -> Vector:
+def checked_rows(array: Vector, dimension: int) -> Vector:
+    """The (chunks, dim) array, if it may be stored or searched for.
+
+    Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN, infinity or rows that are
+    not of unit length.
+    """
     if array.ndim != 2 or array.shape[1] != dimension:
         raise DimensionMismatchError(
             f"got vectors of shape {array.shape}, this store holds {dimension} dimensions; "
@@ -231,4 +178,42 @@ def _checked(array: Vector, dimension: int) -> Vector:
         )
     if not np.isfinite(array).all():
         raise InvalidInputError("vectors hold NaN or infinity; embed the text again")
+    lengths = np.sqrt(np.einsum("ij,ij->i", array, array))
+    if (wrong := np.abs(lengths - 1) > UNIT_TOLERANCE).any():
+        raise InvalidInputError(
+            f"got a vector of length {lengths[wrong][0]:g}; it must be of unit length, "
+            "as core.similarity.normalize makes all but those of zeros"
+        )
     return array
+
+
+def insert_vectors(
+    database: Database,
+    embedding: int,
+    memories: Sequence[CognitiveMemory],
+    vectors: Sequence[Vector],
+) -> None:
+    """Write the (chunks, dim) array of each memory, within a transaction of the caller.
+
+    Raises ``StorageError`` for a memory that is not stored.
+    """
+    ids = [memory.id for memory in memories]
+    pks = dict(
+        database.execute(
+            "SELECT id, pk FROM memories WHERE id IN (SELECT value FROM json_each(?))",
+            [json.dumps(ids)],
+        )
+    )
+    if len(set(ids)) < len(ids):
+        twice = next(each for each in ids if ids.count(each) > 1)
+        raise InvalidInputError(f"got vectors of memory {twice!r} twice; give each memory once")
+    if missing := [each for each in ids if each not in pks]:
+        raise StorageError(f"memory {missing[0]!r} is not stored; save it before its vectors")
+    database.execute_many(
+        "INSERT INTO vectors (memory_pk, embedding, chunk, vector) VALUES (?, ?, ?, ?)",
+        (
+            (pks[memory.id], embedding, chunk, row.tobytes())
+            for memory, array in zip(memories, vectors, strict=True)
+            for chunk, row in enumerate(array.astype(ON_DISK, copy=False))
+        ),
+    )

@@ -88,6 +88,14 @@ class MemoryStorageContract:
         assert memories.find_memories(MemoryFilter(tags=("zebra",))) == []
         assert _ids(memories.find_memories()) == ["a", "b"]
 
+    def test_a_memory_given_twice_is_refused(self, memories: MemoryStorage) -> None:
+        before = make_memory("b", "before")
+        memories.save_memories([before])
+        twice = [make_memory("b", tags=("x",)), make_memory("a"), make_memory("b", tags=("x",))]
+        with pytest.raises(InvalidInputError, match="'b' twice"):
+            memories.save_memories(twice)
+        assert memories.find_memories() == [before]
+
     def test_the_newest_come_first_and_ties_by_id(self, memories: MemoryStorage) -> None:
         later = NOON + timedelta(microseconds=1)
         memories.save_memories(

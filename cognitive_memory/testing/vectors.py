@@ -289,6 +289,33 @@ class VectorStorageContract:
         with pytest.raises(InvalidInputError, match="NaN or infinity"):
             storage.search_similar(bad, 1)
 
+    @pytest.mark.parametrize("length", [0.0, 0.5, 2.0])
+    def test_what_is_not_of_unit_length_is_refused(
+        self, storage: VectorStorage, length: float
+    ) -> None:
+        with pytest.raises(InvalidInputError, match=f"length {length:g}"):
+            self.put(storage, a=X, b=length * Y)
+        assert storage.count() == 0
+        self.put(storage, a=X)
+        with pytest.raises(InvalidInputError, match=f"length {length:g}"):
+            storage.search_similar(length * X, 1)
+
+    def test_a_memory_given_twice_is_refused(self, storage: VectorStorage) -> None:
+        memory = make_memory("a")
+        self.put_memories(storage, [memory], [X])
+        with pytest.raises(InvalidInputError, match="'a' twice"):
+            storage.store_vectors([memory, memory], [Y[None], Y[None]])
+        assert storage.search_similar(X, 1) == [VectorHit("a", 1.0, 0)]
+
+    def test_a_batch_of_queries_is_answered_one_by_one(self, storage: VectorStorage) -> None:
+        self.put(storage, a=X, b=Y, c=-X)
+        queries = np.stack([X, Y, -X])
+        filters = MemoryFilter(memory_ids=("a", "c"))
+        for arguments in ((2,), (5, filters), (3, None, 0.5), (0,)):
+            alone = [storage.search_similar(query, *arguments) for query in queries]
+            assert storage.search_similar_batch(queries, *arguments) == alone
+        assert storage.search_similar_batch(queries[:0], 2) == []
+
     def test_another_embedding_is_refused(self, storage: VectorStorage) -> None:
         self.put(storage, a=X)
         with pytest.raises(FingerprintMismatchError) as caught:

@@ -107,7 +107,7 @@ class TestOneFile:
         self, record: SQLitePersistence, vectors: SQLiteVectorStorage
     ) -> None:
         record.save_memories([make_memory("a")])
-        with pytest.raises(StorageError, match="not stored; save the memory first"):
+        with pytest.raises(StorageError, match="'b' is not stored; save it before its vectors"):
             vectors.store_vectors([make_memory("a"), make_memory("b")], [X, X])
         assert vectors.count() == 0
 
@@ -136,14 +136,14 @@ class TestOneFile:
         record.save_memories([a])
         vectors.store_vectors([a], [X])
         vectors.search_similar(X[0], 1)
-        matrix = vectors._index
+        matrix = vectors._index._index
         with record.transaction():
             assert vectors.search_similar(X[0], 10) == [VectorHit("a", 1.0, 0)]
-            assert vectors._index is matrix
+            assert vectors._index._index is matrix
             record.save_memories([b])
             vectors.store_vectors([b], [X])
             assert len(vectors.search_similar(X[0], 10)) == 2
-            assert vectors._index is not matrix
+            assert vectors._index._index is not matrix
         assert len(vectors.search_similar(X[0], 10)) == 2
 
     def test_a_rolled_back_vector_is_forgotten(

@@ -281,14 +281,15 @@ def test_offline_with_nothing_pulled(cli: Cli) -> None:
 
 def test_store_of_another_model(cli: Cli) -> None:
     with database(cli) as store:
-        store.execute("UPDATE properties SET value = 'other/fp32/384/00' WHERE name='fingerprint'")
+        store.execute("UPDATE embeddings SET fingerprint = 'other/fp32/384/00'")
     for command in (("store", "x"), ("recall", "key")):
         message = cli.error(*command)
         assert message.startswith(
             f"{cli.store} holds vectors of other/fp32/384/00, the configured model gives {MODEL}/"
         )
         assert message.endswith(
-            "; set COGNITIVE_MEMORY_EMBEDDING__MODEL=other, "
+            "; run 'cognitive-memory reembed' to embed all memories anew, "
+            "or set COGNITIVE_MEMORY_EMBEDDING__MODEL=other, "
             "or COGNITIVE_MEMORY_DATA_DIR to another folder"
         )
     doctor = cli.run("doctor", code=1).stdout.splitlines()
@@ -301,12 +302,12 @@ def test_store_of_a_newer_schema(cli: Cli) -> None:
     with database(cli) as store:
         store.execute("PRAGMA user_version = 999")
     message = (
-        f"{cli.store} has schema 999, this version reads up to 2; upgrade cognitive-memory-onnx"
+        f"{cli.store} has schema 999, this version reads up to 3; upgrade cognitive-memory-onnx"
     )
     for command in (("store", "x"), ("recall", "key"), ("status",), ("delete", "--tag", "kept")):
         assert cli.error(*command) == message
     with database(cli) as store:
-        store.execute("PRAGMA user_version = 2")
+        store.execute("PRAGMA user_version = 3")
     assert_kept(cli)
 
 
@@ -391,7 +392,7 @@ def test_read_only_store(read_only: Cli) -> None:
     assert read_only.error("store", "x") == message
     assert read_only.error("delete", "--tag", "kept") == message
     assert_recalled(read_only)
-    assert "schema 2, read-only)" in read_only.results("status")
+    assert "schema 3, read-only)" in read_only.results("status")
     assert ", sound, read-only" in read_only.results("doctor")
 
 

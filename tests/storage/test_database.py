@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
 from cognitive_memory.core.errors import (
+    FingerprintMismatchError,
     StorageError,
     StoreBusyError,
     StoreFormatError,
@@ -27,6 +29,7 @@ from cognitive_memory.core.memory import CognitiveMemory
 from cognitive_memory.storage import database as database_module
 from cognitive_memory.storage.database import APPLICATION_ID, Database, _migrations, _statements
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
+from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.storage.words import context_of_row
 from cognitive_memory.testing import make_memory
 
@@ -581,3 +584,42 @@ def test_many_processes_create_one_store(path: Path, start: Callable[[Path], Non
     with SQLitePersistence(Database(path)) as record:
         assert sorted(found(record, "Thursday")) == ["0", "1", "2", "3", *["plain"] * bool(start)]
     check_words(path)
+
+
+VECTORS = """
+    INSERT INTO properties VALUES ('fingerprint', 'old/4'), ('dimension', '4');
+    INSERT INTO vectors (memory_pk, chunk, vector) VALUES
+        (7, 0, x'0000803f000000000000000000000000'),
+        (7, 1, x'000000000000803f0000000000000000'),
+        (9, 0, x'00000000000000000000803f00000000');
+    DELETE FROM vectors WHERE vector_id = 2;
+"""
+"""Unit vectors on the axes 0, 1 and 2, of which the second is gone."""
+
+
+def test_vectors_of_the_first_schema_serve_on(path: Path) -> None:
+    make_first(path, FIRST + VECTORS)
+    with SQLiteVectorStorage(Database(path)) as vectors:
+        vectors.check_embedding("old/4")
+        with pytest.raises(FingerprintMismatchError, match="holds vectors of old/4"):
+            vectors.check_embedding("new/4")
+        query = np.eye(4, dtype=np.float32)
+        hits = vectors.search_similar_batch(query[:3], 1)
+        assert [[(hit.memory_id, hit.score) for hit in found] for found in hits] == [
+            [("old", 1.0)],
+            [("old", 0.0)],
+            [("plain", 1.0)],
+        ]
+        assert vectors.count() == 2
+    with SQLitePersistence(Database(path)) as record:
+        assert record.get_statistics()["fingerprint"] == "old/4"
+        assert record.check_integrity() == []
+
+
+def test_each_store_has_a_mark_of_its_own(tmp_path: Path) -> None:
+    marks = set()
+    for name in ("a.db", "b.db"):
+        with closing(Database(tmp_path / name)) as database:
+            marks.add(database.get_property("epoch"))
+    assert len(marks) == 2
+    assert None not in marks
