@@ -98,7 +98,7 @@ def _explanation(result: SearchResult, query: str) -> Iterator[str]:
 def render_status(stats: dict[str, Any]) -> list[str]:
     """The counts, and where they are kept."""
     counts, storage = stats["memory_counts"], stats["storage_stats"]
-    return [
+    lines = [
         (
             f"{counts['total']} memories ({counts['level_0_concepts']} concepts, "
             f"{counts['level_1_contexts']} contexts, {counts['level_2_episodes']} episodes), "
@@ -111,6 +111,10 @@ def render_status(stats: dict[str, Any]) -> list[str]:
         f"embedding  {storage['fingerprint'] or 'none yet'}",
         f"sources    {storage['sources']}",
     ]
+    if replica := storage.get("replica"):
+        fault = f"; {replica['fault']}" if replica["fault"] else ""
+        lines.append(f"replica    {replica['target']}, {replica['pending']} pending{fault}")
+    return lines
 
 
 def render_consolidation(report: dict[str, Any]) -> list[str]:

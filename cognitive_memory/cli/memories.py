@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InvalidInputError, SourceError
@@ -94,8 +95,12 @@ def _recall(options: argparse.Namespace) -> int:
             options.query, max_results=options.k, filters=_filters(options)
         )
         results = [(group, result) for group, found in groups.items() for result in found]
+        notices = system.notices()
+    for notice in notices:
+        say(notice)
     document = {
         "query": options.query,
+        "notices": notices,
         "results": [result_to_json(group, result) for group, result in results],
     }
     lines = render_results(results, options.query, options.full, options.explain)
@@ -195,6 +200,11 @@ def _delete(options: argparse.Namespace) -> int:
             count = system.delete_memories_by_tags(options.tag)["deleted_count"]
         else:
             count = system.delete_memories_by_source_path(options.source)["deleted_count"]
+            if not count and Path(options.source).is_dir():
+                raise InvalidInputError(
+                    f"no memory is from {options.source}, a folder; name a file or repository "
+                    "that was loaded from it; nothing was deleted"
+                )
     print_result(options, {"deleted": count}, [f"{count} memories deleted"])
     return DONE
 

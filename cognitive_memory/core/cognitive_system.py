@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 from .consolidation import Consolidator, report
 from .duplicates import KEEP, DuplicatePolicy
+from .embedding import embed_texts
 from .errors import InvalidInputError, SourceError
 from .experience import MAX_WORD_BYTES, check_text, to_memory
 from .interfaces import (
@@ -20,6 +20,7 @@ from .interfaces import (
     ConnectionGraph,
     ConsolidationPlanner,
     EmbeddingProvider,
+    ImportSource,
     MemoryLoader,
     MemoryStorage,
     Progress,
@@ -30,6 +31,8 @@ from .loading import BATCH, Loading, Source
 from .memory import (
     MAX_RESULTS,
     CognitiveMemory,
+    ExportReport,
+    ImportReport,
     LoadReport,
     MemoryFilter,
     SearchResult,
@@ -226,6 +229,40 @@ class CognitiveMemorySystem(CognitiveSystem):
         with self.memories.transaction():
             return self._consolidator.undo(memory_id)
 
+    def export_memories(
+        self, output: BinaryIO, *, vectors: bool = False, progress: Progress | None = None
+    ) -> ExportReport:
+        """Write all memories and connections as JSON Lines: one state, in order of id."""
+        from .transfer import export_memories
+
+        chosen = self.vectors if vectors else None
+        return export_memories(self.memories, chosen, self.connections, output, progress)
+
+    def import_memories(
+        self,
+        source: ImportSource,
+        *,
+        on_conflict: str = "replace",
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Check all of a source, then take it in batches, each durable once it is done."""
+        from .transfer import Import
+
+        total = source.check(self._max_text_bytes)
+        fingerprint = self.embedding_provider.fingerprint
+        self.vectors.check_embedding(fingerprint)
+        return Import(
+            source,
+            self.memories,
+            self.vectors,
+            self.connections,
+            self._consolidator,
+            self._embed,
+            self._bind,
+            fingerprint=fingerprint,
+            on_conflict=on_conflict,
+        ).run(total, progress)
+
     def get_memory_stats(self) -> dict[str, Any]:
         """JSON values; nothing is embedded or fetched for them."""
         storage = self.memories.get_statistics()
@@ -237,8 +274,12 @@ class CognitiveMemorySystem(CognitiveSystem):
                 "level_1_contexts": levels.get("1", 0),
                 "level_2_episodes": levels.get("2", 0),
             },
-            "storage_stats": storage,
+            "storage_stats": {**storage, **self.vectors.get_statistics()},
         }
+
+    def notices(self) -> list[str]:
+        """What the vector storage has to say of its answers."""
+        return self.vectors.notices()
 
     def close(self) -> None:
         """Close the provider and the stores."""
@@ -268,20 +309,8 @@ class CognitiveMemorySystem(CognitiveSystem):
 
     def _embed(self, memories: Sequence[CognitiveMemory]) -> list[Vector]:
         """For each memory its (chunks, dim) vectors."""
-        provider = self.embedding_provider
         self._bind()
-        contents = [memory.content for memory in memories]
-        spans = provider.chunk_batch(contents)
-        rows = iter(
-            provider.encode_batch(
-                [
-                    content[start:end]
-                    for content, cuts in zip(contents, spans, strict=True)
-                    for start, end in cuts
-                ]
-            )
-        )
-        return [_stack(islice(rows, len(cuts))) for cuts in spans]
+        return embed_texts(self.embedding_provider, [memory.content for memory in memories])
 
     def _ids(self, filters: MemoryFilter) -> list[str]:
         return [memory.id for memory in self.memories.find_memories(filters)]
@@ -294,12 +323,6 @@ class CognitiveMemorySystem(CognitiveSystem):
             deleted = self._consolidator.delete(ids)
             self._consolidator.delete(derived)
         return {"deleted_count": deleted, "processing_time": time.perf_counter() - begin}
-
-
-def _stack(rows: Iterable[Vector]) -> Vector:
-    import numpy as np
-
-    return np.stack(list(rows))
 
 
 def _words(tags: Sequence[str]) -> tuple[str, ...]:

@@ -8,16 +8,19 @@ error                        raised when
 ===========================  ====================================================================
 ``ConfigurationError``       a setting has an invalid value or an unknown name
 ``InvalidInputError``        blank, oversized, non-UTF-8 or NUL-bearing text, a bad argument
-``SourceError``              a path to load does not exist, is unreadable or holds nothing to load
+``SourceError``              a path to load does not exist, is unreadable, holds nothing to load, or
+                             gives two memories one id
 ``ModelNotFoundError``       the model is unknown, or absent while offline
 ``ModelDownloadError``       no source could deliver the model
 ``ModelIntegrityError``      a model file is missing, truncated or differs from its SHA-256
 ``ConversionError``          a model cannot be converted, or fails its golden-vector check
-``EmbeddingError``           the inference runtime failed, or the provider is closed
+``EmbeddingError``           the inference runtime failed, the provider is closed, or what it gave
+                             is no unit vector for each text
 ``StorageError``             the store cannot be opened, read or written
 ``StoreFullError``           … because no space is left
 ``StoreReadOnlyError``       … because it cannot be written
 ``StoreBusyError``           … because another process holds it longer than the timeout
+``StoreUnavailableError``    … because its server does not answer, or not in time
 ``StoreFormatError``         … because the file is no store, is damaged, or has a newer schema
 ``FingerprintMismatchError`` the store was written by another embedding
 ``DimensionMismatchError``   vectors of another length than the store or index holds
@@ -41,7 +44,7 @@ class InvalidInputError(CognitiveMemoryError, ValueError):
 
 
 class SourceError(CognitiveMemoryError):
-    """A source to load is missing, unreadable or empty of anything loadable."""
+    """A source to load is missing, unreadable, empty of anything loadable, or gives an id twice."""
 
 
 class ModelError(CognitiveMemoryError):
@@ -82,6 +85,10 @@ class StoreReadOnlyError(StorageError):
 
 class StoreBusyError(StorageError):
     """Another process holds the store longer than the timeout."""
+
+
+class StoreUnavailableError(StorageError):
+    """The server of the store does not answer, or not in time; it may when asked again."""
 
 
 class StoreFormatError(StorageError):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from .errors import SourceError
 from .memory import (
@@ -23,6 +23,8 @@ from .memory import (
     CognitiveMemory,
     ConnectionType,
     ConsolidationPlan,
+    ExportReport,
+    ImportReport,
     LoadReport,
     MemoryConnection,
     MemoryFilter,
@@ -187,9 +189,94 @@ class VectorStorage(Closing, ABC):
     def delete_vectors(self, memory_ids: Sequence[str]) -> int:
         """Number of memories whose vectors were there and are gone."""
 
+    def notices(self) -> list[str]:
+        """What a person should know of the answers, each in a line; none while all is well."""
+        return []
+
+    def get_statistics(self) -> dict[str, Any]:
+        """JSON values about derived indexes, if there are any."""
+        return {}
+
     @abstractmethod
     def count(self) -> int:
         """Number of vectors (chunks, not memories)."""
+
+
+class ReplicaIndex(VectorStorage):
+    """A ``VectorStorage`` that is derived from a record elsewhere and can be compared with it.
+
+    ``bind_embedding`` makes room for an embedding, whatever else is held, and ``check_embedding``
+    says which one searches are of; neither refuses one.
+    """
+
+    @abstractmethod
+    def version_of(self, memory: CognitiveMemory, vectors: Vector) -> str:
+        """Changes with whatever this index keeps of a memory and its (chunks, dim) vectors."""
+
+    @abstractmethod
+    def get_versions(self, memory_ids: Sequence[str]) -> dict[str, str]:
+        """The version that is held of each memory, wholly; those that are not are absent."""
+
+    @abstractmethod
+    def iterate_ids(self, batch_size: int = 1000) -> Iterator[list[str]]:
+        """The ids of all memories that are held, even in part, each once, in batches."""
+
+    def activate(self) -> None:
+        """Called when the index holds all of its record: others may turn to it from now on."""
+
+
+class EmbeddingReplacement(ABC):
+    """Vectors of another embedding, made beside those that serve and then put in their place.
+
+    Embeddings are named by their fingerprint. What was made is durable, so that a replacement
+    can be interrupted anywhere and taken up again.
+    """
+
+    @abstractmethod
+    def begin(self, fingerprint: str, dimension: int) -> None:
+        """Make the embedding known; nothing changes for searches.
+
+        All methods that take a fingerprint raise ``StorageError`` for one that is not known.
+        """
+
+    @abstractmethod
+    def serving(self) -> str | None:
+        """The embedding that searches use."""
+
+    @abstractmethod
+    def previous(self) -> str | None:
+        """The embedding that searches used before, while vectors of it are kept."""
+
+    @abstractmethod
+    def count(self, fingerprint: str) -> tuple[int, int]:
+        """How many memories have vectors of this embedding, and how many there are."""
+
+    @abstractmethod
+    def find_missing(
+        self, fingerprint: str, limit: int, after: str | None = None
+    ) -> list[CognitiveMemory]:
+        """Memories that have none, at most ``limit``, in the order in which they were stored.
+
+        Those stored after the memory ``after``; where that is gone, from the first one.
+        """
+
+    @abstractmethod
+    def add_vectors(
+        self, fingerprint: str, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]
+    ) -> None:
+        """Keep the (chunks, dim) vectors of memories that have none and this text.
+
+        Others have been deleted or changed meanwhile, or another process was faster. Raises as
+        ``VectorStorage.store_vectors`` does.
+        """
+
+    @abstractmethod
+    def serve(self, fingerprint: str) -> bool:
+        """Let searches use it from now on; false, and nothing is done, while memories lack one."""
+
+    @abstractmethod
+    def discard(self) -> int:
+        """Delete the vectors of all embeddings but the one that serves; their number."""
 
 
 class MemoryStorage(Closing, ABC):
@@ -215,6 +302,24 @@ class MemoryStorage(Closing, ABC):
         self, filters: MemoryFilter | None = None, limit: int | None = None
     ) -> list[CognitiveMemory]:
         """Those that match, newest first, ties by id."""
+
+    def iterate_memories(self, batch_size: int = 1024) -> Iterator[list[CognitiveMemory]]:
+        """All memories in order of id, at most ``batch_size`` in each list, none of them empty.
+
+        What is written meanwhile may or may not be among them; see ``snapshot``. The default
+        reads all at once.
+        """
+        remaining = iter(sorted(self.find_memories(), key=lambda memory: memory.id))
+        while batch := list(islice(remaining, batch_size)):
+            yield batch
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Reads inside it see one state of the record and of what lies in the same store.
+
+        Nothing may be written inside it by the same handle. The default promises nothing: each
+        read sees what is there by then.
+        """
+        return nullcontext()
 
     @abstractmethod
     def delete_memories(self, memory_ids: Sequence[str]) -> int:
@@ -274,6 +379,10 @@ class LexicalIndex(ABC):
         """
 
 
+class MemoryRecord(MemoryStorage, ConnectionGraph, LexicalIndex):
+    """All of a store but its vectors."""
+
+
 class MemoryLoader(ABC):
     """Turns files or histories into memories, with ids derived from source and position."""
 
@@ -313,6 +422,39 @@ class MemoryLoader(ABC):
     def get_supported_extensions(self) -> list[str]:
         """File name endings with their dots; empty where files are not the unit."""
         return []
+
+
+class ImportSource(Closing, ABC):
+    """Memories and connections from elsewhere; all of it can be read more than once."""
+
+    fingerprint: str | None = None
+    """Of the embedding whose vectors come along; ``None`` where none do."""
+
+    is_exact: bool = False
+    """Whether what is stored is replaced as a whole; otherwise what use has added to it stays."""
+
+    @abstractmethod
+    def check(self, max_text_bytes: int) -> int:
+        """Read everything once, before anything is taken; the number of memories.
+
+        Raises ``SourceError`` for a source that is not of this kind or cannot be read, and
+        ``InvalidInputError``, with the line, for a fault in one that must be sound as a whole.
+        """
+
+    @abstractmethod
+    def memories(self) -> Iterator[tuple[CognitiveMemory, Vector | None]]:
+        """Each memory once, and its (chunks, dim) float32 unit rows if they come along."""
+
+    @abstractmethod
+    def connections(self) -> Iterator[MemoryConnection]:
+        """Each edge between these memories once; asked for after ``memories`` was read."""
+
+    def losses(self) -> Mapping[str, int]:
+        """What could not be carried over: reasons with counts, in the order in which they arose.
+
+        Complete once ``memories`` and ``connections`` were read.
+        """
+        return {}
 
 
 class ActivationEngine(ABC):
@@ -479,5 +621,33 @@ class CognitiveSystem(Closing, ABC):
         """
 
     @abstractmethod
+    def export_memories(
+        self, output: BinaryIO, *, vectors: bool = False, progress: Progress | None = None
+    ) -> ExportReport:
+        """Write all memories and connections as JSON Lines: one state, in order of id.
+
+        With ``vectors``, those that serve come along. The same contents give the same bytes.
+        """
+
+    @abstractmethod
+    def import_memories(
+        self,
+        source: ImportSource,
+        *,
+        on_conflict: str = "replace",
+        progress: Progress | None = None,
+    ) -> ImportReport:
+        """Take all of a source in batches, each durable once it is done.
+
+        All of it is checked before the first write. A stored memory of the same id that differs
+        is replaced, kept (``"skip"``) or refused (``"error"``); so doing it again completes what
+        was interrupted. Raises ``SourceError`` and ``InvalidInputError``.
+        """
+
+    @abstractmethod
     def get_memory_stats(self) -> dict[str, Any]:
         """JSON values under ``memory_counts`` and ``storage_stats``."""
+
+    def notices(self) -> list[str]:
+        """What a person should know of the last answers, as that an index is out of reach."""
+        return []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .consolidation import Consolidator
+from .errors import SourceError
 from .experience import check_text
 from .interfaces import ConnectionGraph, MemoryLoader, MemoryStorage, Progress, VectorStorage
 from .memory import LOADED_TYPES, CognitiveMemory, LoadReport, MemoryConnection, MemoryFilter
@@ -46,7 +47,7 @@ class _Change:
 
 
 class Loading:
-    """Loads sources into stores; ``embed`` gives each memory's (chunks, dim) vectors.
+    """One load of sources into stores; ``embed`` gives each memory's (chunks, dim) vectors.
 
     Embedding comes first, without a lock. What is stored may have changed when it is done: the
     comparison is made again under the lock that the source is written under.
@@ -69,19 +70,40 @@ class Loading:
         self._embed = embed
         self._bind = bind
         self._max_text_bytes = max_text_bytes
+        self._sources_by_id: dict[str, str] = {}
+        """Of all memories read so far."""
 
     def read(
         self, loader: MemoryLoader, path: str, options: Mapping[str, Any] | None = None
     ) -> Source:
-        """The memories of a source, and the faults that a caller's own ``on_fault`` is not told."""
+        """The memories of a source, and the faults that a caller's own ``on_fault`` is not told.
+
+        Raises ``SourceError`` for an id that another memory of this load has, and
+        ``InvalidInputError`` for a text that cannot be kept.
+        """
         faults: list[str] = []
         loaded = loader.load_from_source(path, **{"on_fault": faults.append, **(options or {})})
         for memory in loaded:
             line = f":{memory.metadata['line']}" if "line" in memory.metadata else ""
             title = memory.metadata.get("title", memory.id)
             check_text(memory.content, self._max_text_bytes, f"{path}{line}: {title!r}")
+        self._claim_ids(path, loaded)
         connections = loader.extract_connections(loaded)
         return Source(path, loaded, connections, tuple(faults), loader.append_only)
+
+    def _claim_ids(self, path: str, memories: Sequence[CognitiveMemory]) -> None:
+        """One of two memories with the same id would be lost, and its source never be whole."""
+        own: dict[str, str] = {}
+        for memory in memories:
+            other = own.get(memory.id) or self._sources_by_id.get(memory.id)
+            if other is not None:
+                where = "twice" if other == path else f"to a memory, and so does {other}"
+                raise SourceError(
+                    f"{path} gives the id {memory.id!r} {where}; "
+                    "its loader must derive ids from source and position"
+                )
+            own[memory.id] = path
+        self._sources_by_id |= own
 
     def load(self, sources: Sequence[Source], progress: Progress | None) -> LoadReport:
         """Embed across sources in full batches; write each source when all of it is embedded."""

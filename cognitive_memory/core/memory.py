@@ -25,7 +25,12 @@ class MemoryType(StrEnum):
 
 
 class ConnectionType(StrEnum):
-    """Why two memories are connected."""
+    """Why two memories are connected.
+
+    An edge drawn by hand is best ``EXPLICIT``, which nothing removes but its memories: loaders own
+    those of ``LOADED_TYPES`` and consolidation those of ``FOUND_TYPES``, and either drops what it
+    did not draw itself.
+    """
 
     SEQUENTIAL = "sequential"
     HIERARCHICAL = "hierarchical"
@@ -39,7 +44,7 @@ LOADED_TYPES = (ConnectionType.SEQUENTIAL, ConnectionType.HIERARCHICAL)
 """Those that loaders draw, and draw anew when a source has changed."""
 
 FOUND_TYPES = (ConnectionType.ASSOCIATIVE, ConnectionType.ENTITY)
-"""Those that consolidation finds, and draws anew each time: of others' edges none survives."""
+"""Those that consolidation finds. Each time it replaces them all, also those it did not draw."""
 
 
 def as_utc(moment: datetime) -> datetime:
@@ -219,3 +224,34 @@ class LoadReport:
             self.connections + other.connections,
             self.faults + other.faults,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export wrote; ``vectors`` counts chunks."""
+
+    memories: int = 0
+    connections: int = 0
+    vectors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did, in memories unless another word is said.
+
+    ``skipped`` are those that differ from what is stored and were left as they are. Of the ones
+    written, ``embedded`` were embedded anew; ``source_fingerprint`` names the embedding whose
+    vectors the source holds. ``losses``: what could not be carried over, reasons with counts.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    embedded: int = 0
+    connections_added: int = 0
+    connections_updated: int = 0
+    connections_unchanged: int = 0
+    connections_skipped: int = 0
+    source_fingerprint: str | None = None
+    losses: Mapping[str, int] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.embedding import checked_rows
 from ..core.errors import InvalidInputError
 from ..core.interfaces import EmbeddingProvider, Span
 from ..core.similarity import Vector
@@ -136,6 +137,7 @@ class CachedEmbeddingProvider(EmbeddingProvider):
         if missing or not keys:
             try:
                 rows = self.provider.encode_batch(list(missing.values()))
+                checked_rows(self.provider, rows, len(missing))
             except InvalidInputError:
                 return self.provider.encode_batch(texts)  # names the text by its place in these
             self._keep(new := dict(zip(missing, rows, strict=True)))

@@ -8,9 +8,10 @@ A memory c near r says more of what was activated, without being an answer itsel
 
     score = max(0, c . r) + (strongest edge to an activated memory) x w - 0.5 max(0, c . q)
 
-Measured on conversations (LoCoMo), three bridges beside ten results: 2.3% of them are evidence that
-the results lack, of memories taken at random 0.35%, of the next three in the ranking 6%. Half of
-c . q is taken off because with all of it they find less, and with none they repeat the ranking.
+Half of c . q is taken off because with all of it they found less, and with none they repeated the
+ranking. Observed then on conversations (LoCoMo), and printed by no script: of three bridges beside
+ten results, 2.3% were evidence that the results lacked; of memories taken at random 0.35%, of the
+next three in the ranking 6%.
 """
 
 from __future__ import annotations

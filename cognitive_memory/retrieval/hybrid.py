@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from ..core.embedding import checked_rows
 from ..core.interfaces import (
     ActivationEngine,
     BridgeDiscovery,
@@ -104,7 +105,9 @@ class HybridRetrieval(RetrievalEngine):
 
     def _encode(self, query: str) -> Vector:
         self._vectors.check_embedding(self._provider.fingerprint)
-        return self._provider.encode_query(query)
+        rows = checked_rows(self._provider, self._provider.encode_query(query)[None], 1)
+        vector: Vector = rows[0]
+        return vector
 
     def _search(
         self, query: str, vector: Vector, k: int, filters: MemoryFilter | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import InvalidInputError, StoreBusyError, StoreFullError
-from ..core.interfaces import ConnectionGraph, LexicalIndex, MemoryStorage
+from ..core.interfaces import MemoryRecord
 from ..core.memory import (
     LOADED_TYPES,
     CognitiveMemory,
@@ -44,15 +44,15 @@ _TAGS = """(
 )"""
 
 
-class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
+class SQLitePersistence(MemoryRecord):
     """The record, its edges and its full-text index. Thread-safe through its ``Database``."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     def transaction(self) -> AbstractContextManager[None]:
         """All writes inside it become durable together, or none of them."""
-        return self._database.transaction()
+        return self.database.transaction()
 
     def save_memories(self, memories: Sequence[CognitiveMemory]) -> None:
         """Insert, or replace those with the same id; connections of a replaced one stay.
@@ -63,13 +63,13 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
         if len(set(ids)) < len(ids):
             twice = next(each for each in ids if ids.count(each) > 1)
             raise InvalidInputError(f"got memory {twice!r} twice; give each memory once")
-        with self._database.transaction():
-            self._database.execute_many(_UPSERT, (_to_row(memory) for memory in memories))
-            self._database.execute_many(
+        with self.database.transaction():
+            self.database.execute_many(_UPSERT, (_to_row(memory) for memory in memories))
+            self.database.execute_many(
                 "DELETE FROM tags WHERE memory_pk = (SELECT pk FROM memories WHERE id = ?)",
                 [(memory.id,) for memory in memories],
             )
-            self._database.execute_many(
+            self.database.execute_many(
                 "INSERT INTO tags (memory_pk, position, tag) "
                 "SELECT pk, ?, ? FROM memories WHERE id = ?",
                 [
@@ -93,10 +93,22 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
             filters, "ORDER BY created_us DESC, id LIMIT ?", [-1 if limit is None else limit]
         )
 
+    def iterate_memories(self, batch_size: int = 1024) -> Iterator[list[CognitiveMemory]]:
+        """All memories in order of id, in the memory of one batch."""
+        batch = self._select(None, "ORDER BY id LIMIT ?", [batch_size])
+        while batch:
+            yield batch
+            tail = "AND id > ? ORDER BY id LIMIT ?"
+            batch = self._select(None, tail, [batch[-1].id, batch_size])
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Reads inside it see one state of the file; other threads of this handle wait."""
+        return self.database.snapshot()
+
     def delete_memories(self, memory_ids: Sequence[str]) -> int:
         """Number of memories that were there and are gone, with all that hangs on them."""
-        with self._database.transaction():
-            return self._database.execute(
+        with self.database.transaction():
+            return self.database.execute(
                 "DELETE FROM memories WHERE id IN (SELECT value FROM json_each(?))",
                 [json.dumps(list(memory_ids))],
             ).rowcount
@@ -106,13 +118,13 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
 
         The counts are worth less than the answer that they count, so they never delay it.
         """
-        if self._database.read_only or not memory_ids:
+        if self.database.read_only or not memory_ids:
             return
         with (
             suppress(StoreBusyError, StoreFullError),
-            self._database.transaction(patient=False),
+            self.database.transaction(patient=False),
         ):
-            self._database.execute(
+            self.database.execute(
                 "UPDATE memories SET access_count = access_count + 1, "
                 "last_accessed_us = max(last_accessed_us, ?) "
                 "WHERE id IN (SELECT value FROM json_each(?))",
@@ -124,13 +136,13 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
 
         Raises ``InvalidInputError`` when an end does not exist or the strength is not in (0, 1].
         """
-        with self._database.transaction():
+        with self.database.transaction():
             for edge in connections:
                 if not 0 < edge.strength <= 1:
                     raise InvalidInputError(
                         f"got connection strength {edge.strength}; it must be above 0, at most 1"
                     )
-            added = self._database.execute_many(
+            added = self.database.execute_many(
                 "INSERT OR REPLACE INTO connections "
                 "SELECT source.pk, target.pk, ?, ? FROM memories AS source, memories AS target "
                 "WHERE source.id = ? AND target.id = ?",
@@ -149,8 +161,8 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
         kinds: Collection[ConnectionType] = LOADED_TYPES,
     ) -> None:
         """Drop the edges of these kinds that begin at these memories, and add others."""
-        with self._database.transaction():
-            self._database.execute(
+        with self.database.transaction():
+            self.database.execute(
                 "DELETE FROM connections "
                 "WHERE connection_type IN (SELECT value FROM json_each(?)) AND source_pk IN "
                 "(SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?)))",
@@ -167,9 +179,9 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
 
     def get_connections(self, memory_ids: Sequence[str]) -> list[MemoryConnection]:
         """All edges that begin or end at one of these memories, strongest first."""
-        with self._database.snapshot():
+        with self.database.snapshot():
             wanted = json.dumps(self._pks(*_in_list(memory_ids)).tolist())
-            rows = self._database.execute(
+            rows = self.database.execute(
                 "SELECT * FROM connections WHERE source_pk IN (SELECT value FROM json_each(?1)) "
                 "UNION ALL "
                 "SELECT * FROM connections WHERE target_pk IN (SELECT value FROM json_each(?1)) "
@@ -179,7 +191,7 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
             ends = json.dumps(list({pk for row in rows for pk in row[:2]}))
             # Looked up once for each memory, not once for each end of an edge.
             ids = dict(
-                self._database.execute(
+                self.database.execute(
                     "SELECT pk, id FROM memories WHERE pk IN (SELECT value FROM json_each(?))",
                     [ends],
                 )
@@ -206,12 +218,12 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
         words = query_words(query)
         if not words or k <= 0:
             return []
-        with self._database.snapshot():
+        with self.database.snapshot():
             ranking = rank_by_words(words, self._postings, self._count("memories"))
             allowed = None if filters is None else self._pks(*where(filters))
             asked = self._pks(*_in_list(also))
             chosen = ranking.choose(k, allowed, asked)
-            rows = self._database.execute(
+            rows = self.database.execute(
                 "SELECT pk, id, length(content) FROM memories "
                 "WHERE pk IN (SELECT value FROM json_each(?))",
                 [json.dumps(chosen.tolist())],
@@ -227,7 +239,7 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
     def _postings(self, expression: str, limit: int) -> Pks:
         """Memories that match, in the order in which they were stored, at most ``limit``."""
         # As one value: ten thousand rows would be ten thousand tuples.
-        row = self._database.execute(
+        row = self.database.execute(
             "SELECT group_concat(rowid) FROM "
             "(SELECT rowid FROM memories_text WHERE memories_text MATCH ? LIMIT ?)",
             [expression, limit],
@@ -235,7 +247,7 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
         return np.fromstring(row[0] or "", dtype=np.int64, sep=",")
 
     def _pks(self, condition: str, values: Sequence[Any]) -> Pks:
-        rows = self._database.execute(f"SELECT pk FROM memories WHERE {condition}", values)
+        rows = self.database.execute(f"SELECT pk FROM memories WHERE {condition}", values)
         return np.array(rows.fetchall(), dtype=np.int64).ravel()
 
     def get_statistics(self) -> dict[str, Any]:
@@ -243,16 +255,16 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
 
         def counts(column: str) -> dict[str, int]:
             sql = f"SELECT {column}, count(*) FROM memories GROUP BY 1 ORDER BY 1"
-            return {str(key): count for key, count in self._database.execute(sql)}
+            return {str(key): count for key, count in self.database.execute(sql)}
 
-        with self._database.snapshot():
-            serving = Embeddings(self._database).serving()
+        with self.database.snapshot():
+            serving = Embeddings(self.database).serving()
             return {
-                "path": str(self._database.path),
-                "bytes": self._database.pragma("page_count") * self._database.pragma("page_size"),
-                "schema_version": self._database.pragma("user_version"),
+                "path": str(self.database.path),
+                "bytes": self.database.pragma("page_count") * self.database.pragma("page_size"),
+                "schema_version": self.database.pragma("user_version"),
                 "fingerprint": serving.fingerprint if serving else None,
-                "read_only": self._database.read_only,
+                "read_only": self.database.read_only,
                 "memories_by_level": counts("hierarchy_level"),
                 "memories_by_type": counts("memory_type"),
                 "memories_by_source_type": counts("source_type"),
@@ -264,8 +276,8 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
 
     def check_integrity(self) -> list[str]:
         """Faults found in the file, none if it is sound; reads all of it."""
-        with self._database.snapshot():
-            faults = [str(row[0]) for row in self._database.execute("PRAGMA integrity_check")]
+        with self.database.snapshot():
+            faults = [str(row[0]) for row in self.database.execute("PRAGMA integrity_check")]
             orphans = self._count(
                 "memories WHERE pk NOT IN "
                 f"(SELECT memory_pk FROM vectors WHERE embedding = ({SERVING}))"
@@ -276,22 +288,28 @@ class SQLitePersistence(MemoryStorage, ConnectionGraph, LexicalIndex):
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        self.database.close()
 
     def _count(self, table: str, what: str = "*") -> int:
-        row = self._database.execute(f"SELECT count({what}) FROM {table}")
+        row = self.database.execute(f"SELECT count({what}) FROM {table}")
         return int(row.fetchone()[0])
 
     def _select(
         self, filters: MemoryFilter | None, tail: str = "", tail_values: Sequence[Any] = ()
     ) -> list[CognitiveMemory]:
         condition, values = where(filters)
-        with self._database.snapshot():
-            rows = self._database.execute(
-                f"SELECT {_COLUMNS}, {_TAGS} FROM memories WHERE {condition} {tail}",
-                [*values, *tail_values],
-            ).fetchall()
-        return [_from_row(row) for row in rows]
+        return select_memories(self.database, f"{condition} {tail}", [*values, *tail_values])
+
+
+def select_memories(
+    database: Database, condition: str, values: Sequence[Any]
+) -> list[CognitiveMemory]:
+    """Memories that meet a condition in SQL on ``memories``, which may go on with an order."""
+    with database.snapshot():
+        rows = database.execute(
+            f"SELECT {_COLUMNS}, {_TAGS} FROM memories WHERE {condition}", values
+        ).fetchall()
+    return [_from_row(row) for row in rows]
 
 
 def _in_list(memory_ids: Collection[str]) -> tuple[str, list[Any]]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from systems import START, open_system
 
 from cognitive_memory.core.cognitive_system import CognitiveMemorySystem
 from cognitive_memory.core.errors import (
@@ -39,15 +40,8 @@ from cognitive_memory.core.memory import (
 )
 from cognitive_memory.core.similarity import Vector
 from cognitive_memory.loaders import ConversationLoader
-from cognitive_memory.retrieval.activation import SpreadingActivation
-from cognitive_memory.retrieval.bridges import ResidualBridges
-from cognitive_memory.retrieval.hybrid import HybridRetrieval
-from cognitive_memory.storage.database import Database
-from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
-from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.testing import WordLengthProvider, make_memory
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 LIMIT = 100
 """Bytes of a text that the systems of these tests accept."""
 
@@ -119,32 +113,10 @@ class AppendingLoader(ListLoader):
 Open = Callable[..., CognitiveMemorySystem]
 
 
-def open_system(
+def open_limited(
     path: Path, provider: Provider | None = None, *loaders: MemoryLoader, prefix: str = "m"
 ) -> CognitiveMemorySystem:
-    provider = provider or Provider()
-    database = Database(path)
-    record = SQLitePersistence(database)
-    vectors = SQLiteVectorStorage(database)
-    numbers, ticks = count(), count()
-    return CognitiveMemorySystem(
-        provider,
-        record,
-        vectors,
-        record,
-        HybridRetrieval(
-            provider,
-            record,
-            vectors,
-            record,
-            SpreadingActivation(record),
-            ResidualBridges(vectors, record),
-        ),
-        loaders,
-        max_text_bytes=LIMIT,
-        clock=lambda: START + timedelta(seconds=next(ticks)),
-        new_id=lambda: f"{prefix}{next(numbers)}",
-    )
+    return open_system(path, provider or Provider(), *loaders, prefix=prefix, max_text_bytes=LIMIT)
 
 
 @pytest.fixture
@@ -152,7 +124,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     """Opens systems on one store; all are closed in the end."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(
-            open_system(tmp_path / "store.db", *arguments, **options)
+            open_limited(tmp_path / "store.db", *arguments, **options)
         )
 
 
@@ -802,7 +774,10 @@ def test_another_embedding_is_refused_where_vectors_matter(
 ) -> None:
     system.store_experiences(["an elephant", "an ant"], [{"tags": ["big"]}, None])
     other = opened(Provider(name="other"), prefix="other")
-    message = "holds vectors of word-lengths/16, the configured model gives other/16; set COGNITIVE"
+    message = (
+        "holds vectors of word-lengths/16, the configured model gives other/16; "
+        "run 'cognitive-memory reembed'"
+    )
     with pytest.raises(FingerprintMismatchError, match=message):
         other.store_experience("a bee")
     with pytest.raises(FingerprintMismatchError, match=message):
@@ -839,7 +814,7 @@ class SystemMachine(RuleBasedStateMachine):
     def open(self) -> CognitiveMemorySystem:
         self.generation += 1
         path = Path(self.folder.name) / "store.db"
-        return open_system(path, self.provider, prefix=f"{self.generation}-")
+        return open_limited(path, self.provider, prefix=f"{self.generation}-")
 
     @rule(target=memory_ids, words=WORDS, tag=TAG, elsewhere=st.booleans())
     def store(self, words: list[str], tag: str, elsewhere: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systems import START, open_system
 
 from cognitive_memory.core.cognitive_system import CognitiveMemorySystem
 from cognitive_memory.core.duplicates import LOOKED_UP_AT_ONCE, DuplicatePolicy
 from cognitive_memory.core.errors import ConfigurationError, EmbeddingError
 from cognitive_memory.core.memory import CognitiveMemory, ConnectionType, MemoryConnection
-from cognitive_memory.retrieval.activation import SpreadingActivation
-from cognitive_memory.retrieval.bridges import ResidualBridges
-from cognitive_memory.retrieval.hybrid import HybridRetrieval
-from cognitive_memory.storage.database import Database
-from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
-from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.testing import WordLengthProvider, make_memory
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 TEXT, TWIN = "we dropped redis", "it stopped again"
 """The same word lengths in another order or in other words: the same vector."""
 NEAR = "we dropped redis then we dropped redis then we dropped redis and so"
@@ -35,30 +29,15 @@ OTHER = "an elephant"
 Open = Callable[..., CognitiveMemorySystem]
 
 
-def open_system(
+def open_mode(
     path: Path, mode: str, similarity: float = 0.98, words_per_chunk: int | None = None
 ) -> CognitiveMemorySystem:
-    provider = WordLengthProvider(words_per_chunk=words_per_chunk)
-    database = Database(path)
-    record, vectors = SQLitePersistence(database), SQLiteVectorStorage(database)
-    engine = HybridRetrieval(
-        provider,
-        record,
-        vectors,
-        record,
-        SpreadingActivation(record),
-        ResidualBridges(vectors, record),
-    )
-    numbers, ticks = count(), count()
-    return CognitiveMemorySystem(
-        provider,
-        record,
-        vectors,
-        record,
-        engine,
+    numbers = count()
+    return open_system(
+        path,
+        WordLengthProvider(words_per_chunk=words_per_chunk),
         duplicates=mode,
         duplicate_similarity=similarity,
-        clock=lambda: START + timedelta(seconds=next(ticks)),
         new_id=lambda: f"m{next(numbers):03}",
     )
 
@@ -67,7 +46,7 @@ def open_system(
 def opened(tmp_path: Path) -> Iterator[Open]:
     """Opens systems on one store; all are closed in the end."""
     with ExitStack() as stack:
-        yield lambda *arguments: stack.enter_context(open_system(tmp_path / "store.db", *arguments))
+        yield lambda *arguments: stack.enter_context(open_mode(tmp_path / "store.db", *arguments))
 
 
 def get(system: CognitiveMemorySystem, memory_id: str) -> CognitiveMemory:
@@ -296,10 +275,10 @@ def test_however_they_come_merged_texts_are_unlike(
 ) -> None:
     """In one call or in many: as many memories, and each text is found in one like it."""
     folder = tmp_path_factory.mktemp("merged")
-    with open_system(folder / "one.db", "merge") as one:
+    with open_mode(folder / "one.db", "merge") as one:
         at_once = one.store_experiences(texts)
         together = [get(one, memory_id).content for memory_id in at_once]
-    with open_system(folder / "many.db", "merge") as many:
+    with open_mode(folder / "many.db", "merge") as many:
         one_by_one = [many.store_experience(text) for text in texts]
         assert [get(many, memory_id).content for memory_id in one_by_one] == together
         provider = many.embedding_provider

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from systems import open_system
 
 from cognitive_memory.core.cognitive_system import CognitiveMemorySystem
 from cognitive_memory.core.errors import (
@@ -31,13 +31,7 @@ from cognitive_memory.core.memory import (
 )
 from cognitive_memory.core.similarity import Vector
 from cognitive_memory.loaders import ConversationLoader
-from cognitive_memory.retrieval.activation import SpreadingActivation
-from cognitive_memory.retrieval.bridges import ResidualBridges
 from cognitive_memory.retrieval.consolidation import ExtractiveConsolidation
-from cognitive_memory.retrieval.hybrid import HybridRetrieval
-from cognitive_memory.storage.database import Database
-from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
-from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.testing import WordLengthProvider
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -62,34 +56,19 @@ class Planner(ConsolidationPlanner):
         return made
 
 
-def open_system(
+def open_planning(
     path: Path,
     planner: ConsolidationPlanner | None = None,
     name: str = "word-lengths",
     prefix: str = "m",
 ) -> CognitiveMemorySystem:
-    provider = WordLengthProvider(name=name)
-    database = Database(path)
-    record, vectors = SQLitePersistence(database), SQLiteVectorStorage(database)
-    engine = HybridRetrieval(
-        provider,
-        record,
-        vectors,
-        record,
-        SpreadingActivation(record),
-        ResidualBridges(vectors, record),
-    )
-    numbers = count()
-    return CognitiveMemorySystem(
-        provider,
-        record,
-        vectors,
-        record,
-        engine,
-        [ConversationLoader()],
+    return open_system(
+        path,
+        WordLengthProvider(name=name),
+        ConversationLoader(),
+        prefix=prefix,
         consolidation=planner or ExtractiveConsolidation(),
         clock=lambda: NOON,
-        new_id=lambda: f"{prefix}{next(numbers)}",
     )
 
 
@@ -98,7 +77,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     """Opens systems on one store; all are closed in the end."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(
-            open_system(tmp_path / "store.db", *arguments, **options)
+            open_planning(tmp_path / "store.db", *arguments, **options)
         )
 
 
@@ -193,7 +172,7 @@ def test_a_dry_run_reads_a_store_that_cannot_be_written(
     system: CognitiveMemorySystem, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = opened()
-    monkeypatch.setattr(reader.memories._database, "read_only", True)  # type: ignore[attr-defined]
+    monkeypatch.setattr(reader.memories.database, "read_only", True)  # type: ignore[attr-defined]
     assert reader.consolidate_memories(dry_run=True)["consolidated"] == 3
     with pytest.raises(StoreReadOnlyError):
         reader.consolidate_memories()

@@ -95,7 +95,7 @@ def test_a_text_that_begins_with_a_dash(cli: Cli) -> None:
 
 def test_the_json_of_recall(loaded: Cli) -> None:
     document = loaded.json("recall", "why was Redis dropped?", "-k", "1")
-    assert list(document) == ["query", "results"]
+    assert list(document) == ["query", "notices", "results"]
     assert document["query"] == "why was Redis dropped?"
     (result,) = document["results"]
     assert {name: type(value).__name__ for name, value in result.items()} == {
@@ -176,7 +176,7 @@ def test_recall_shows_an_excerpt_or_the_full_text(loaded: Cli) -> None:
 
 def test_recall_in_an_empty_store(cli: Cli) -> None:
     assert cli.results("recall", "anything") == "nothing found\n"
-    assert cli.json("recall", "anything") == {"query": "anything", "results": []}
+    assert cli.json("recall", "anything") == {"query": "anything", "notices": [], "results": []}
 
 
 # --- load ---
@@ -310,7 +310,12 @@ def test_delete_by_id_tag_and_source(cli: Cli) -> None:
     cli.run("store", "The fourth text.", "-t", "x", "-t", "y")
     assert cli.results("delete", one, two) == "2 memories deleted\n"
     assert cli.json("delete", "--tag", "y", "--tag", "z") == {"deleted": 1}
+    assert cli.error("delete", "--source", ".") == (
+        f"no memory is from {cli.folder.resolve()}, a folder; name a file or repository "
+        "that was loaded from it; nothing was deleted"
+    )
     assert cli.json("delete", "--source", "./diary.txt") == {"deleted": 1}
+    assert cli.json("delete", "--source", "./diary.txt") == {"deleted": 0}
     (left,) = cli.json("recall", "text", "-k", "9")["results"]
     assert left["content"] == "The third text."
     assert cli.json("delete", "--tag", "nope") == {"deleted": 0}
