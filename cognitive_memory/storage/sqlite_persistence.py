@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,9 @@ _UPSERT = f"""
     ON CONFLICT (id) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ") if name != "id")}
 """
+_EdgeKey = tuple[int, int, str]
+"""Source, target and type of an edge, its ends as the file numbers memories."""
+
 _TYPES = {str(kind): kind for kind in ConnectionType}
 _TAGS = """(
     SELECT json_group_array(tag)
@@ -137,22 +140,7 @@ class SQLitePersistence(MemoryRecord):
         Raises ``InvalidInputError`` when an end does not exist or the strength is not in (0, 1].
         """
         with self.database.transaction():
-            for edge in connections:
-                if not 0 < edge.strength <= 1:
-                    raise InvalidInputError(
-                        f"got connection strength {edge.strength}; it must be above 0, at most 1"
-                    )
-            added = self.database.execute_many(
-                "INSERT OR REPLACE INTO connections "
-                "SELECT source.pk, target.pk, ?, ? FROM memories AS source, memories AS target "
-                "WHERE source.id = ? AND target.id = ?",
-                [
-                    (edge.connection_type, edge.strength, edge.source_id, edge.target_id)
-                    for edge in connections
-                ],
-            )
-            if connections and added < len(connections):
-                self._name_missing_end(connections)
+            self._put_edges(self._edge_rows(connections))
 
     def replace_connections(
         self,
@@ -162,19 +150,47 @@ class SQLitePersistence(MemoryRecord):
     ) -> None:
         """Drop the edges of these kinds that begin at these memories, and add others."""
         with self.database.transaction():
-            self.database.execute(
-                "DELETE FROM connections "
+            wanted = self._edge_rows(connections)
+            rows = self.database.execute(
+                "SELECT source_pk, target_pk, connection_type, strength FROM connections "
                 "WHERE connection_type IN (SELECT value FROM json_each(?)) AND source_pk IN "
                 "(SELECT pk FROM memories WHERE id IN (SELECT value FROM json_each(?)))",
                 [json.dumps(list(kinds)), json.dumps(list(memory_ids))],
             )
-            self.add_connections(connections)
+            held = {row[:3]: row[3] for row in rows}
+            # Only what differs is written: of the edges of a whole store, that is little.
+            self.database.execute_many(
+                "DELETE FROM connections "
+                "WHERE source_pk = ? AND target_pk = ? AND connection_type = ?",
+                held.keys() - wanted.keys(),
+            )
+            self._put_edges({key: wanted[key] for key in wanted if held.get(key) != wanted[key]})
 
-    def _name_missing_end(self, connections: Sequence[MemoryConnection]) -> None:
+    def _edge_rows(self, connections: Sequence[MemoryConnection]) -> dict[_EdgeKey, float]:
+        """The strength of each edge; of the same ends and type the last one counts."""
+        for edge in connections:
+            if not 0 < edge.strength <= 1:
+                raise InvalidInputError(
+                    f"got connection strength {edge.strength}; it must be above 0, at most 1"
+                )
         ends = {end for edge in connections for end in (edge.source_id, edge.target_id)}
-        known = {memory.id for memory in self.get_memories(sorted(ends))}
-        raise InvalidInputError(
-            f"cannot connect memory {min(ends - known)!r}: it does not exist; store it first"
+        condition, values = _in_list(ends)
+        pks = dict(self.database.execute(f"SELECT id, pk FROM memories WHERE {condition}", values))
+        if len(pks) < len(ends):
+            raise InvalidInputError(
+                f"cannot connect memory {min(ends - pks.keys())!r}: it does not exist; "
+                "store it first"
+            )
+        return {
+            (pks[edge.source_id], pks[edge.target_id], str(edge.connection_type)): edge.strength
+            for edge in connections
+        }
+
+    def _put_edges(self, edges: Mapping[_EdgeKey, float]) -> None:
+        self.database.execute_many(
+            "INSERT OR REPLACE INTO connections "
+            "(source_pk, target_pk, connection_type, strength) VALUES (?, ?, ?, ?)",
+            ((*key, strength) for key, strength in edges.items()),
         )
 
     def get_connections(self, memory_ids: Sequence[str]) -> list[MemoryConnection]:
