@@ -14,6 +14,7 @@ from ..core.errors import CognitiveMemoryError, ConfigurationError
 from .common import FAILED, PROGRAM, USAGE, discard_output, say
 from .memories import add_memory_commands
 from .model import add_model_command
+from .transfer import add_transfer_commands
 from .upkeep import add_upkeep_commands
 
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_memory_commands(commands)
+    add_transfer_commands(commands)
     add_upkeep_commands(commands)
     add_model_command(commands)
     return parser

@@ -53,6 +53,9 @@ class MemoryStorageContract:
     shares_store = True
     """Whether two handles serve one store at once."""
 
+    takes_snapshots = True
+    """Whether ``snapshot`` shows one state, while another handle writes."""
+
     @pytest.fixture
     def opened(self, open_memories: OpenMemories) -> Iterator[OpenMemories]:
         """Opens handles that are closed in the end."""
@@ -116,6 +119,32 @@ class MemoryStorageContract:
         newest_first = ["loose", "episode", "context", "concept"]
         found = _ids(memories.find_memories(filters))
         assert found == [memory_id for memory_id in newest_first if memory_id in expected]
+
+    @pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 1024])
+    def test_all_memories_in_order_of_id(self, memories: MemoryStorage, batch_size: int) -> None:
+        saved = [make_memory(name) for name in ("c", "B", "größe 🦊", "a", "")]
+        memories.save_memories([*saved, FULL])
+        batches = list(memories.iterate_memories(batch_size))
+        assert [each for batch in batches for each in batch] == sorted(
+            [*saved, FULL], key=lambda memory: memory.id
+        )
+        assert all(0 < len(batch) <= batch_size for batch in batches)
+
+    def test_an_empty_store_gives_no_batch(self, memories: MemoryStorage) -> None:
+        assert list(memories.iterate_memories()) == []
+
+    def test_a_snapshot_is_one_state(self, memories: MemoryStorage, opened: OpenMemories) -> None:
+        if not self.takes_snapshots:
+            pytest.skip("this store has no snapshots")
+        other = opened()
+        memories.save_memories([make_memory("a"), make_memory("b")])
+        with memories.snapshot():
+            assert _ids(memories.find_memories()) == ["a", "b"]
+            other.delete_memories(["b"])
+            other.save_memories([make_memory("c")])
+            assert _ids(memories.find_memories()) == ["a", "b"]
+            assert [_ids(batch) for batch in memories.iterate_memories(1)] == [["a"], ["b"]]
+        assert _ids(memories.find_memories()) == ["a", "c"]
 
     def test_deleted_memories_are_gone(self, memories: MemoryStorage) -> None:
         memories.save_memories([make_memory(name) for name in "abc"])

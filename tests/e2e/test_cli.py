@@ -26,6 +26,8 @@ COMMANDS = (
     ("status",),
     ("delete",),
     ("consolidate",),
+    ("export",),
+    ("import",),
     ("doctor",),
     ("model",),
     ("model", "pull"),
