@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,11 @@ from ..core.errors import (
 )
 from ..core.interfaces import VectorStorage
 from ..core.memory import CognitiveMemory, MemoryFilter, VectorHit
-from ..core.similarity import Vector
-from .current_index import ON_DISK, CurrentIndex
+from ..core.similarity import UNIT_TOLERANCE, Vector
+from .current_index import LEAST_SAVED, ON_DISK, CurrentIndex, to_matrix
 from .database import Database
 from .embeddings import SERVING, Embeddings
 from .filters import where
-
-UNIT_TOLERANCE = 1e-3
-"""By how much the length of a vector may differ from 1."""
 
 
 class SQLiteVectorStorage(VectorStorage):
@@ -36,6 +34,8 @@ class SQLiteVectorStorage(VectorStorage):
         self._database = database
         self._embeddings = Embeddings(database)
         self._index = CurrentIndex(database, self._embeddings)
+        self._written = 0
+        """Vectors stored by this object."""
 
     def bind_embedding(self, fingerprint: str, dimension: int) -> None:
         """Remember whose vectors will be stored.
@@ -60,6 +60,7 @@ class SQLiteVectorStorage(VectorStorage):
             # Those of other embeddings, too: what is stored anew has another text, mostly.
             self._delete([memory.id for memory in memories])
             insert_vectors(self._database, serving.number, memories, checked)
+        self._written += sum(map(len, checked))
 
     def search_similar(
         self,
@@ -85,7 +86,7 @@ class SQLiteVectorStorage(VectorStorage):
                 return [[] for _ in queries]
             rows = checked_rows(np.asarray(queries, dtype=np.float32), index.dimension)
             owners = None if filters is None else self._owners(filters)
-            found = [index.search(row, k, owners) for row in rows]
+            found = index.search_batch(rows, k, owners)
             ids = dict(
                 self._database.execute(
                     "SELECT pk, id FROM memories WHERE pk IN (SELECT value FROM json_each(?))",
@@ -97,6 +98,7 @@ class SQLiteVectorStorage(VectorStorage):
     def get_vectors(self, memory_ids: Sequence[str]) -> dict[str, Vector]:
         """For each memory that has vectors its (chunks, dim) float32 array, in the order asked."""
         with self._database.snapshot():
+            serving = self._embeddings.serving()
             rows = self._database.execute(
                 "SELECT id, vector FROM memories JOIN vectors ON memory_pk = pk "
                 f"WHERE id IN (SELECT value FROM json_each(?)) AND embedding = ({SERVING}) "
@@ -107,11 +109,9 @@ class SQLiteVectorStorage(VectorStorage):
         for memory_id, blob in rows:
             chunks.setdefault(memory_id, []).append(blob)
         return {
-            memory_id: np.frombuffer(b"".join(blobs), dtype=ON_DISK)
-            .reshape(len(blobs), -1)
-            .astype(np.float32)
+            memory_id: to_matrix(blobs, serving.dimension, self._database.path).astype(np.float32)
             for memory_id in dict.fromkeys(memory_ids)
-            if (blobs := chunks.get(memory_id))
+            if serving and (blobs := chunks.get(memory_id))
         }
 
     def delete_vectors(self, memory_ids: Sequence[str]) -> int:
@@ -129,6 +129,10 @@ class SQLiteVectorStorage(VectorStorage):
 
     def close(self) -> None:
         """Drop the matrix and close the file."""
+        if self._written >= LEAST_SAVED and not self._database.writing:
+            # The next process is to open it fast, too, whether or not this one has searched.
+            with suppress(StorageError), self._database.snapshot():
+                self._index.save()
         self._index.drop()
         self._database.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from cognitive_memory.core.errors import DimensionMismatchError
 from cognitive_memory.core.similarity import Vector, normalize
-from cognitive_memory.storage import exact_index
+from cognitive_memory.storage import exact_index, row_pages
 from cognitive_memory.storage.exact_index import ExactIndex
 
 Hit = tuple[int, float, int]
@@ -23,6 +25,7 @@ SMALL = st.lists(st.integers(-2, 2), min_size=3, max_size=3)
 """Few different vectors, so that ties are frequent."""
 
 OWNER = st.integers(1, 8)
+Steps = list[list[tuple[int, list[int]]] | tuple[int, ...]]
 STEPS = st.lists(
     st.one_of(
         st.lists(st.tuples(OWNER, SMALL), max_size=12),
@@ -31,6 +34,14 @@ STEPS = st.lists(
     max_size=8,
 )
 """Lists append (owner, vector) rows; tuples delete vector ids."""
+
+
+@pytest.fixture(scope="module", autouse=True, params=[7, row_pages.PAGE_ROWS])
+def page_rows(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Pages so small that nearly every operation crosses them, and real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_pages, "PAGE_ROWS", request.param)
+        yield request.param
 
 
 def unit_row(numbers: list[int]) -> Vector:
@@ -55,12 +66,17 @@ class Reference:
         return [hit for hit in ranked if k > 0 and hit[1] >= ranked[min(k, len(ranked)) - 1][1]]
 
 
-def build(
-    steps: list[list[tuple[int, list[int]]] | tuple[int, ...]],
-) -> tuple[ExactIndex, Reference]:
+def build(steps: Steps) -> tuple[ExactIndex, Reference]:
     index, reference = ExactIndex(3), Reference()
+    change(index, reference, steps)
+    return index, reference
+
+
+def change(index: ExactIndex, reference: Reference, steps: Steps) -> None:
     chunks: dict[int, int] = {}
-    last = 0
+    for owner, chunk, _ in reference.rows.values():
+        chunks[owner] = max(chunk, chunks.get(owner, -1))
+    last = index.last_vector_id
     for step in steps:
         if isinstance(step, tuple):
             index.delete(np.array(step, dtype=np.int64))
@@ -75,7 +91,7 @@ def build(
         reference.rows.update(enumerate(rows, last + 1))
         last += len(rows)
         assert index.last_vector_id == last
-    return index, reference
+        assert index.count == len(reference.rows)
 
 
 def append(index: ExactIndex, first_id: int, rows: list[Row]) -> None:
@@ -87,9 +103,9 @@ def append(index: ExactIndex, first_id: int, rows: list[Row]) -> None:
     )
 
 
-def in_order(hits: list[Hit]) -> list[Hit]:
-    assert [hit[1] for hit in hits] == sorted((hit[1] for hit in hits), reverse=True)
-    return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+def assert_equal(hits: list[Hit], expected: list[Hit]) -> None:
+    assert [(hit[0], hit[2]) for hit in hits] == [(hit[0], hit[2]) for hit in expected]
+    assert [hit[1] for hit in hits] == pytest.approx([hit[1] for hit in expected])
 
 
 @settings(max_examples=300)
@@ -100,7 +116,7 @@ def in_order(hits: list[Hit]) -> list[Hit]:
     owners=st.none() | st.sets(st.integers(1, 10)),
 )
 def test_search_equals_the_reference(
-    steps: list[list[tuple[int, list[int]]] | tuple[int, ...]],
+    steps: Steps,
     numbers: list[int],
     k: int,
     owners: set[int] | None,
@@ -108,12 +124,7 @@ def test_search_equals_the_reference(
     index, reference = build(steps)
     query = unit_row(numbers)
     wanted = None if owners is None else np.array(sorted(owners), dtype=np.int64)
-    hits = in_order(index.search(query, k, wanted))
-    expected = reference.search(query, k, owners)
-    assert [(owner, chunk) for owner, _, chunk in hits] == [
-        (owner, chunk) for owner, _, chunk in expected
-    ]
-    assert [score for _, score, _ in hits] == pytest.approx([score for _, score, _ in expected])
+    assert_equal(index.search(query, k, wanted), reference.search(query, k, owners))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
@@ -134,11 +145,71 @@ def test_a_large_index_equals_the_reference(share: float) -> None:
     wanted = np.array(sorted(owners), dtype=np.int64)
     query = normalize(vectors[0] + vectors[1])
     for k in (1, 2, 10, 100, 300, 1_000):
-        hits = in_order(index.search(query, k, wanted))
-        expected = reference.search(query, k, owners)
-        assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
-        assert [hit[2] for hit in hits] == [hit[2] for hit in expected]
-        assert [hit[1] for hit in hits] == pytest.approx([hit[1] for hit in expected])
+        assert_equal(index.search(query, k, wanted), reference.search(query, k, owners))
+
+
+@settings(max_examples=100)
+@given(
+    steps=STEPS,
+    numbers=st.lists(SMALL.filter(any), max_size=9),
+    k=st.integers(-1, 12),
+    owners=st.none() | st.sets(st.integers(1, 10)),
+    scores=st.integers(1, 200),
+    at_once=st.integers(1, 4),
+)
+def test_a_batch_finds_what_its_queries_find_alone(
+    steps: Steps,
+    numbers: list[list[int]],
+    k: int,
+    owners: set[int] | None,
+    scores: int,
+    at_once: int,
+) -> None:
+    index, _ = build(steps)
+    queries = np.array([unit_row(each) for each in numbers], dtype=np.float32).reshape(-1, 3)
+    wanted = None if owners is None else np.array(sorted(owners), dtype=np.int64)
+    alone = [index.search(query, k, wanted) for query in queries]
+    assert index.search_batch(queries, k, wanted) == alone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_index, "SCORES_AT_ONCE", scores)
+        patch.setattr(exact_index, "QUERIES_AT_ONCE", at_once)
+        patch.setattr(exact_index, "MULTIPLICATIONS_AT_ONCE", scores)
+        assert index.search_batch(queries, k, wanted) == alone
+
+
+@pytest.mark.parametrize("share", [None, 0.5, 0.1, 0.01])
+def test_a_large_batch_finds_what_its_queries_find_alone(share: float | None) -> None:
+    """A product of many queries rounds otherwise than one of each; hits and ties are the same."""
+    generator = np.random.default_rng(5)
+    vectors = normalize(generator.standard_normal((3_000, 384)).astype(np.float32))
+    vectors[generator.choice(3_000, 600, replace=False)] = vectors[0]
+    index = ExactIndex(384)
+    append(index, 1, [(number // 3, number % 3, row) for number, row in enumerate(vectors)])
+    index.delete(generator.choice(3_000, 300, replace=False) + 1)
+    queries = np.concatenate([vectors[:40], normalize(vectors[:40] + vectors[40:80])])
+    owners = None if share is None else np.flatnonzero(generator.random(1_000) < share)
+    for k in (1, 10, 250):
+        alone = [index.search(query, k, owners) for query in queries]
+        assert index.search_batch(queries, k, owners) == alone
+        assert index.search_batch(queries[::-1].T.copy().T, k, owners) == alone[::-1]
+
+
+def test_a_batch_holds_the_cosines_of_a_few_queries_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exact_index, "SCORES_AT_ONCE", 50_000)
+    generator = np.random.default_rng(6)
+    index, queries = ExactIndex(8), normalize(generator.random((100, 8), dtype=np.float32))
+    numbers = np.arange(1, 10_001)
+    rows = normalize(generator.standard_normal((10_000, 8)).astype(np.float32))
+    index.append(numbers, numbers, np.zeros(10_000, dtype=np.int32), rows)
+    tracemalloc.start()
+    try:
+        index.search_batch(queries, 1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_500_000  # bytes; all cosines at once would take 4,000,000
 
 
 ROWS = st.lists(
@@ -194,8 +265,8 @@ def test_a_few_owners_give_the_same_hits_however_the_rows_lie(
         index.delete(np.array(gone, dtype=np.int64))
         for vector_id in gone:
             del reference.rows[vector_id]
-        hits = in_order(index.search(unit_row(numbers), k, asked))
-        assert hits == in_order(index.search(unit_row(numbers), k, asked[::-1]))
+        hits = index.search(unit_row(numbers), k, asked)
+        assert hits == index.search(unit_row(numbers), k, asked[::-1])
         expected = reference.search(unit_row(numbers), k, set(asked.tolist()))
         assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
         found.append(hits)
@@ -221,17 +292,94 @@ def test_threads_share_the_product(monkeypatch: pytest.MonkeyPatch, cores: int) 
     """Each takes a few blocks; the last of them is not full."""
     monkeypatch.setattr(exact_index, "usable_cores", lambda: cores)
     monkeypatch.setattr(exact_index, "ROWS_PER_THREAD", 64)
-    monkeypatch.setattr(exact_index, "BLOCK", 16)
+    monkeypatch.setattr(exact_index, "BLOCK_NUMBERS", 16 * 8)
     generator = np.random.default_rng(4)
     vectors = normalize(generator.standard_normal((333, 8)).astype(np.float32))
     index, rows = ExactIndex(8), [(number, 0, row) for number, row in enumerate(vectors)]
     append(index, 1, rows)
     reference = Reference(dict(enumerate(rows, 1)))
-    for query in vectors[:3]:
-        hits = in_order(index.search(query, 333))
-        expected = reference.search(query, 333, None)
-        assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
-        assert [hit[1] for hit in hits] == pytest.approx([hit[1] for hit in expected])
+    for query, hits in zip(vectors[:3], index.search_batch(vectors[:3], 333), strict=True):
+        assert hits == index.search(query, 333)
+        assert_equal(hits, reference.search(query, 333, None))
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2, 3])
+def test_an_error_in_a_thread_reaches_the_caller(failing: int) -> None:
+    done = []
+
+    def work(start: int, end: int) -> None:
+        if start == 10 * failing:
+            raise MemoryError(f"at {start}")
+        done.append((start, end))
+
+    with pytest.raises(MemoryError, match=f"at {10 * failing}"):
+        exact_index._share_out(work, 40, 4)
+    parts = [(0, 10), (10, 20), (20, 30), (30, 40)]
+    assert sorted(done) == [part for part in parts if part[0] != 10 * failing]
+
+
+def test_growing_never_copies_rows(page_rows: int) -> None:
+    """At the peak there is each row once, and what one more page and the small arrays take."""
+    index, rows = ExactIndex(128), np.ones((1_000, 128), dtype=np.float32)
+    chunks = np.zeros(1_000, dtype=np.int32)
+    tracemalloc.start()
+    try:
+        for start in range(0, 40_000, 1_000):
+            numbers = np.arange(start + 1, start + 1_001)
+            index.append(numbers, numbers, chunks, rows)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    numbers_and_marks = 64 * 1_024 * (8 + 8 + 4 + 1)
+    pages = -(-40_000 // page_rows)
+    assert peak < pages * (page_rows * 128 * 4 + 400) + 2 * numbers_and_marks
+
+
+@settings(max_examples=100)
+@given(before=STEPS, after=STEPS, other=STEPS, numbers=SMALL.filter(any))
+def test_a_copy_and_its_original_change_apart(
+    before: Steps, after: Steps, other: Steps, numbers: list[int]
+) -> None:
+    index, reference = build(before)
+    copy, copied = index.copy(), Reference(dict(reference.rows))
+    query = unit_row(numbers)
+    change(index, reference, after)
+    assert_equal(copy.search(query, 99), copied.search(query, 99, None))
+    change(copy, copied, other)
+    assert_equal(copy.search(query, 99), copied.search(query, 99, None))
+    assert_equal(index.search(query, 99), reference.search(query, 99, None))
+
+
+@settings(max_examples=100)
+@given(steps=STEPS, count=st.integers(0, 100))
+def test_a_sample_is_of_living_rows_and_holds_the_last(steps: Steps, count: int) -> None:
+    index, reference = build(steps)
+    found = index.sample(count)
+    ids = [vector_id for vector_id, _ in found]
+    assert ids == sorted(set(ids))
+    assert len(ids) == min(count, len(reference.rows))
+    assert ids[-1:] == sorted(reference.rows)[-1:][: len(ids)]
+    for vector_id, row in found:
+        np.testing.assert_array_equal(row, reference.rows[vector_id][2])
+
+
+def test_a_sample_is_spread_over_all_rows() -> None:
+    index = ExactIndex(2)
+    append(index, 1, [(1, 0, np.array([1, 0], dtype=np.float32))] * 100)
+    assert [vector_id for vector_id, _ in index.sample(4)] == [1, 34, 67, 100]
+
+
+@settings(max_examples=100)
+@given(steps=STEPS)
+def test_the_living_rows_belong_to_the_living_ids(steps: Steps) -> None:
+    index, reference = build(steps)
+    vector_ids, owners, chunks = index.living_ids()
+    rows = np.concatenate([np.empty((0, 3), dtype=np.float32), *index.living_rows()])
+    assert vector_ids.tolist() == sorted(reference.rows)
+    expected = [reference.rows[vector_id] for vector_id in sorted(reference.rows)]
+    assert owners.tolist() == [owner for owner, _, _ in expected]
+    assert chunks.tolist() == [chunk for _, chunk, _ in expected]
+    assert rows.tolist() == [row.tolist() for _, _, row in expected]
 
 
 def test_of_equal_rows_the_lowest_chunk_is_named() -> None:
@@ -258,3 +406,10 @@ def test_a_query_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     query: NDArray[np.float32] = np.ones(shape, dtype=np.float32)
     with pytest.raises(DimensionMismatchError, match="this index holds 2 dimensions"):
         ExactIndex(2).search(query, 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2,), (1, 1), (), (1, 2, 2)])
+def test_a_batch_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    queries: NDArray[np.float32] = np.ones(shape, dtype=np.float32)
+    with pytest.raises(DimensionMismatchError, match="this index holds 2 dimensions"):
+        ExactIndex(2).search_batch(queries, 1)
