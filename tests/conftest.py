@@ -29,6 +29,30 @@ hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the tests of ``tests/faults`` take; ``make crash`` runs their long form."""
+    group = parser.getgroup("faults")
+    group.addoption("--crashes", type=int, default=40, help="writers to kill (default: 40)")
+    group.addoption(
+        "--seconds", type=float, default=3.0, help="of writers and readers at once (default: 3)"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have noted as figures, also those of other processes."""
+    figures = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write_line("\n".join(map(str, figures)))
+
+
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
     """The user's models folder, which outlives the tests."""

@@ -9,10 +9,7 @@ import numpy as np
 
 from .errors import EmbeddingError
 from .interfaces import EmbeddingProvider
-from .similarity import Vector
-
-UNIT_TOLERANCE = 0.01
-"""By how much the length of a row may differ from 1: half precision rounds, a fault is far off."""
+from .similarity import UNIT_TOLERANCE, Vector
 
 
 def embed_texts(provider: EmbeddingProvider, texts: Sequence[str]) -> list[Vector]:

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from .embedding import UNIT_TOLERANCE
 from .errors import InvalidInputError, StorageError
 from .experience import check_text
 from .export_fields import CONNECTION, MEMORY, anything, check_fields, count
 from .memory import CognitiveMemory, MemoryConnection, as_utc
-from .similarity import Vector
+from .similarity import UNIT_TOLERANCE, Vector
 
 FORMAT = "cognitive-memory"
 VERSION = 1

@@ -13,6 +13,13 @@ Vector = NDArray[np.float32]
 """(dim,) or (n, dim) float32."""
 
 
+UNIT_TOLERANCE = 0.01
+"""By how much the length of a unit row may differ from 1.
+
+Half precision rounds by less; a fault is far off.
+"""
+
+
 def normalize(vectors: Vector) -> Vector:
     """Rows scaled to unit length; a zero row stays zero.
 

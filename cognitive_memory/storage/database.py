@@ -12,6 +12,7 @@ from threading import RLock
 from typing import Any
 
 from ..core.errors import (
+    InvalidInputError,
     StorageError,
     StoreBusyError,
     StoreFormatError,
@@ -24,20 +25,31 @@ APPLICATION_ID = 0x434D454D
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""Codes of SQLite for a file that cannot be what it should be."""
+
+_SYNCHRONOUS = ("full", "normal")
 
 
 class Database:
     """A connection that many threads share, one at a time.
 
-    A file that this process may not write is opened for reading only. Raises
-    ``StoreFormatError`` for a file that is no store or has a newer schema, and the other
-    ``StorageError`` classes for what their names say.
+    ``synchronous`` says what a transaction survives once it is done: ``full`` a power cut,
+    ``normal`` a crash of this process. A file that this process may not write is opened for
+    reading only. Raises ``InvalidInputError``, ``StoreFormatError`` for a file that is no store or
+    has a newer schema, and the other ``StorageError`` classes for what their names say.
     """
 
-    def __init__(self, path: Path, busy_timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self, path: Path, busy_timeout_seconds: float = 10.0, *, synchronous: str = "full"
+    ) -> None:
         self.path = path
         self._busy_timeout_seconds = busy_timeout_seconds
+        if synchronous not in _SYNCHRONOUS:
+            raise InvalidInputError(
+                f"got synchronous={synchronous!r}; it must be one of {', '.join(_SYNCHRONOUS)}"
+            )
+        self._synchronous = synchronous
         self._lock = RLock()
         self._depth = 0
         self._changes_before = 0
@@ -48,6 +60,9 @@ class Database:
         with self.errors():
             self._connection = self._connect()
             try:
+                # Before the first transaction, and so before there is anything to lose.
+                self._connection.execute("PRAGMA schema_version")
+                self._identity = _identity_of(path)
                 self._prepare()
             except BaseException:
                 self._connection.close()
@@ -79,7 +94,7 @@ class Database:
         return connection
 
     def _prepare(self) -> None:
-        version = self._check_identity()
+        version = schema_version(self._connection, self.path)
         if self.read_only:
             if version < len(_migrations()):
                 raise StoreReadOnlyError(
@@ -88,33 +103,18 @@ class Database:
                 )
             return
         self._write_ahead()
-        # FULL: what was acknowledged survives a power cut, not only a crash of this process.
-        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        # On macOS, fsync leaves data in the disk's cache; elsewhere this is without effect.
+        self._connection.execute("PRAGMA fullfsync = ON")
         if version < len(_migrations()):
             self._migrate()
-
-    def _check_identity(self) -> int:
-        """The schema version; raises ``StoreFormatError`` for a file that is not a store."""
-        version = self.pragma("user_version")
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if self.pragma("application_id") != APPLICATION_ID and (tables or version):
-            raise StoreFormatError(
-                f"{self.path} is a database of another application; "
-                "set COGNITIVE_MEMORY_STORAGE__PATH to another file"
-            )
-        if version > len(_migrations()):
-            raise StoreFormatError(
-                f"{self.path} has schema {version}, this version reads up to "
-                f"{len(_migrations())}; upgrade cognitive-memory-onnx"
-            )
-        return version
 
     def _write_ahead(self) -> None:
         while True:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.Error as error:
-                if _primary_code(error) not in _BUSY:
+                if primary_code(error) not in _BUSY:
                     raise
                 # Another process is opening the new file. The switch waits for nobody, while a
                 # transaction waits for as long as the timeout says.
@@ -129,8 +129,9 @@ class Database:
         self._connection.create_function("context_words", 5, context_of_row, deterministic=True)
         with self.transaction():
             # Another process may have done it while this one waited for the lock.
-            for number in range(self._check_identity() + 1, len(_migrations()) + 1):
-                for statement in _statements(_migrations()[number - 1]):
+            done = schema_version(self._connection, self.path)
+            for number, script in enumerate(_migrations()[done:], done + 1):
+                for statement in _statements(script):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {number}")
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -172,10 +173,24 @@ class Database:
             self._connection.execute("PRAGMA busy_timeout = 0")
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._check_place()
         finally:
             if not patient:
                 milliseconds = round(1000 * self._busy_timeout_seconds)
                 self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+
+    def _check_place(self) -> None:
+        """Raise ``StorageError`` when the file is gone: what is written to it would be, too."""
+        try:
+            is_there = _identity_of(self.path) == self._identity
+        except OSError:
+            is_there = False
+        if not is_there:
+            self._connection.execute("ROLLBACK")
+            raise StorageError(
+                f"{self.path} was moved, deleted or replaced while it was open; nothing was "
+                "written: open the store again"
+            )
 
     @property
     def writing(self) -> bool:
@@ -208,6 +223,34 @@ class Database:
         """One statement for many rows; the number of rows changed."""
         return self._connection.executemany(sql, rows).rowcount
 
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy the whole database, one state of it, whatever others write.
+
+        Raises ``sqlite3.Error``, of which only the caller can say which file it concerns.
+        """
+        with self._lock:
+            # In one step: a copy in several would begin anew with each write of another process.
+            self._connection.backup(target, progress=self._end_waiting)
+
+    def copy_from(self, source: sqlite3.Connection) -> None:
+        """Replace the whole database in one transaction; others see all of it or nothing.
+
+        ``source`` must have pages of the same size.
+        """
+        with self._lock, self.errors():
+            source.backup(self._connection, progress=self._end_waiting)
+
+    def _end_waiting(self, status: int, _remaining: int, _total: int) -> None:
+        """A copy has waited for the timeout by now, and would do so for ever."""
+        if status in _BUSY:
+            raise StoreBusyError(_held(self.path, self._busy_timeout_seconds))
+
+    def compact(self) -> None:
+        """Rewrite the file without free pages, and fold the log into it."""
+        with self._lock, self.errors():
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def pragma(self, name: str) -> int:
         """The value of a numeric pragma."""
         return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
@@ -233,8 +276,36 @@ class Database:
             raise _translate(error, self.path, self._busy_timeout_seconds) from error
 
 
+def schema_version(connection: sqlite3.Connection, path: Path) -> int:
+    """0 for an empty file; raises ``StoreFormatError`` for one that is not a store, or newer."""
+    version, application, tables = (
+        int(connection.execute(query).fetchone()[0])
+        for query in (
+            "PRAGMA user_version",
+            "PRAGMA application_id",
+            "SELECT count(*) FROM sqlite_schema",
+        )
+    )
+    if application != APPLICATION_ID and (tables or version):
+        raise StoreFormatError(
+            f"{path} is a database of another application; "
+            "set COGNITIVE_MEMORY_STORAGE__PATH to another file"
+        )
+    if version > len(_migrations()):
+        raise StoreFormatError(
+            f"{path} has schema {version}, this version reads up to "
+            f"{len(_migrations())}; upgrade cognitive-memory-onnx"
+        )
+    return version
+
+
+def _identity_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError:
-    code = _primary_code(error)
+    code = primary_code(error)
     if code == sqlite3.SQLITE_FULL:
         return StoreFullError(f"no space left for {path}; free some and try again")
     if code in _READ_ONLY:
@@ -243,16 +314,13 @@ def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError
             "folder's permissions, or set COGNITIVE_MEMORY_DATA_DIR"
         )
     if code in _BUSY:
-        return StoreBusyError(
-            f"{path} was held by another process for {timeout:g} s; try again, or raise "
-            "COGNITIVE_MEMORY_STORAGE__BUSY_TIMEOUT_SECONDS"
-        )
+        return StoreBusyError(_held(path, timeout))
     if code == sqlite3.SQLITE_IOERR:
         return StorageError(
             f"{path} cannot be read or written ({error}); its disk may be full or failing: "
             "check both, or set COGNITIVE_MEMORY_DATA_DIR to another"
         )
-    if code in _DAMAGED:
+    if code in DAMAGED:
         return StoreFormatError(
             f"{path} is not a readable SQLite database ({error}); restore it from a backup, "
             "or set COGNITIVE_MEMORY_STORAGE__PATH to another file"
@@ -262,8 +330,15 @@ def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError
     return StorageError(f"{path}: {error}")
 
 
-def _primary_code(error: sqlite3.Error) -> int:
-    # Extended codes carry the primary one in their low byte.
+def _held(path: Path, timeout: float) -> str:
+    return (
+        f"{path} was held by another process for {timeout:g} s; try again, or raise "
+        "COGNITIVE_MEMORY_STORAGE__BUSY_TIMEOUT_SECONDS"
+    )
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """SQLite's code of an error; extended ones carry it in their low byte."""
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 

@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import InvalidInputError, StoreBusyError, StoreFullError
+from ..core.errors import (
+    InvalidInputError,
+    StoreBusyError,
+    StoreFormatError,
+    StoreFullError,
+)
 from ..core.interfaces import MemoryRecord
 from ..core.memory import (
     LOADED_TYPES,
@@ -18,33 +23,20 @@ from ..core.memory import (
     ConnectionType,
     MemoryConnection,
     MemoryFilter,
-    MemoryType,
     TextHit,
 )
 from .database import Database
 from .embeddings import SERVING, Embeddings
-from .filters import from_microseconds, to_microseconds, where
+from .filters import to_microseconds, where
+from .integrity import find_faults
+from .memory_rows import UPSERT, select_memories, to_row
 from .word_ranking import Pks, rank_by_words
-from .words import context_words, query_words
+from .words import query_words
 
-_COLUMNS = (
-    "id, content, hierarchy_level, memory_type, importance_score, source_path, source_type, "
-    "created_us, last_accessed_us, access_count, metadata"
-)
-_WRITTEN = f"{_COLUMNS}, context"
-_UPSERT = f"""
-    INSERT INTO memories ({_WRITTEN}) VALUES ({", ".join("?" * len(_WRITTEN.split(",")))})
-    ON CONFLICT (id) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in _WRITTEN.split(", ") if name != "id")}
-"""
 _EdgeKey = tuple[int, int, str]
 """Source, target and type of an edge, its ends as the file numbers memories."""
 
 _TYPES = {str(kind): kind for kind in ConnectionType}
-_TAGS = """(
-    SELECT json_group_array(tag)
-    FROM (SELECT tag FROM tags WHERE memory_pk = pk ORDER BY position)
-)"""
 
 
 class SQLitePersistence(MemoryRecord):
@@ -67,7 +59,7 @@ class SQLitePersistence(MemoryRecord):
             twice = next(each for each in ids if ids.count(each) > 1)
             raise InvalidInputError(f"got memory {twice!r} twice; give each memory once")
         with self.database.transaction():
-            self.database.execute_many(_UPSERT, (_to_row(memory) for memory in memories))
+            self.database.execute_many(UPSERT, (to_row(memory) for memory in memories))
             self.database.execute_many(
                 "DELETE FROM tags WHERE memory_pk = (SELECT pk FROM memories WHERE id = ?)",
                 [(memory.id,) for memory in memories],
@@ -212,10 +204,16 @@ class SQLitePersistence(MemoryRecord):
                     [ends],
                 )
             )
-        edges = [
-            MemoryConnection(ids[source], ids[target], _TYPES[kind], strength)
-            for source, target, kind, strength in rows
-        ]
+        try:
+            edges = [
+                MemoryConnection(ids[source], ids[target], _TYPES[kind], strength)
+                for source, target, kind, strength in rows
+            ]
+        except KeyError as error:
+            raise StoreFormatError(
+                f"a connection of {self.database.path} is damaged: {error} is no type of "
+                "connection, or no memory; restore the store from a backup"
+            ) from error
         edges.sort(key=lambda e: (-e.strength, e.source_id, e.target_id, e.connection_type))
         return edges
 
@@ -292,15 +290,7 @@ class SQLitePersistence(MemoryRecord):
 
     def check_integrity(self) -> list[str]:
         """Faults found in the file, none if it is sound; reads all of it."""
-        with self.database.snapshot():
-            faults = [str(row[0]) for row in self.database.execute("PRAGMA integrity_check")]
-            orphans = self._count(
-                "memories WHERE pk NOT IN "
-                f"(SELECT memory_pk FROM vectors WHERE embedding = ({SERVING}))"
-            )
-        if orphans:
-            faults.append(f"{orphans} memories have no vector; load or store them again")
-        return [fault for fault in faults if fault != "ok"]
+        return find_faults(self.database)
 
     def close(self) -> None:
         """Close the file."""
@@ -317,50 +307,5 @@ class SQLitePersistence(MemoryRecord):
         return select_memories(self.database, f"{condition} {tail}", [*values, *tail_values])
 
 
-def select_memories(
-    database: Database, condition: str, values: Sequence[Any]
-) -> list[CognitiveMemory]:
-    """Memories that meet a condition in SQL on ``memories``, which may go on with an order."""
-    with database.snapshot():
-        rows = database.execute(
-            f"SELECT {_COLUMNS}, {_TAGS} FROM memories WHERE {condition}", values
-        ).fetchall()
-    return [_from_row(row) for row in rows]
-
-
 def _in_list(memory_ids: Collection[str]) -> tuple[str, list[Any]]:
     return "id IN (SELECT value FROM json_each(?))", [json.dumps(list(memory_ids))]
-
-
-def _to_row(memory: CognitiveMemory) -> tuple[Any, ...]:
-    return (
-        memory.id,
-        memory.content,
-        memory.hierarchy_level,
-        memory.memory_type,
-        memory.importance_score,
-        memory.source_path,
-        memory.source_type,
-        to_microseconds(memory.created_date),
-        to_microseconds(memory.last_accessed),
-        memory.access_count,
-        json.dumps(dict(memory.metadata), ensure_ascii=False),
-        context_words(memory),
-    )
-
-
-def _from_row(row: tuple[Any, ...]) -> CognitiveMemory:
-    return CognitiveMemory(
-        id=row[0],
-        content=row[1],
-        hierarchy_level=row[2],
-        memory_type=MemoryType(row[3]),
-        importance_score=row[4],
-        source_path=row[5],
-        source_type=row[6],
-        created_date=from_microseconds(row[7]),
-        last_accessed=from_microseconds(row[8]),
-        access_count=row[9],
-        metadata=json.loads(row[10]),
-        tags=tuple(json.loads(row[11])),
-    )

@@ -37,7 +37,7 @@ END;
 -- Vectors that do not serve are of a text that is no more.
 CREATE TRIGGER vectors_outdated AFTER UPDATE OF content ON memories
 WHEN old.content <> new.content BEGIN
-    DELETE FROM vectors WHERE memory_pk = new.pk AND embedding <>
+    DELETE FROM vectors WHERE memory_pk = new.pk AND embedding IS NOT
         (SELECT CAST(value AS INTEGER) FROM properties WHERE name = 'embedding');
 END;
 
