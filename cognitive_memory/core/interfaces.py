@@ -221,8 +221,13 @@ class ReplicaIndex(VectorStorage):
     def iterate_ids(self, batch_size: int = 1000) -> Iterator[list[str]]:
         """The ids of all memories that are held, even in part, each once, in batches."""
 
+    @abstractmethod
     def activate(self) -> None:
-        """Called when the index holds all of its record: others may turn to it from now on."""
+        """Called when the index holds all of its record: searches may turn to it from now on."""
+
+    @abstractmethod
+    def is_active(self) -> bool:
+        """Whether what ``activate`` was called for is still there: a server may lose its data."""
 
 
 class EmbeddingReplacement(ABC):

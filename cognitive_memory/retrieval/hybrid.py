@@ -84,7 +84,10 @@ class HybridRetrieval(RetrievalEngine):
 
     def search(self, query: str, k: int, filters: MemoryFilter | None = None) -> list[SearchResult]:
         """The ``k`` best, each with all parts of its score."""
-        return self._search(query, self._encode(query), k, filters)
+        vector = self._encode(query)
+        found = self._search(query, vector, k, filters)
+        self._check_embedding()
+        return found
 
     def recall(
         self, query: str, k: int, filters: MemoryFilter | None = None
@@ -97,14 +100,16 @@ class HybridRetrieval(RetrievalEngine):
         count = sum(score >= scores[0] * self._core_ratio for score in scores)
         # The best is core even where its score is negative.
         core = ranked[: max(count, 1)]
-        return {
-            "core": core,
-            "peripheral": ranked[len(core) :],
-            "bridge": self._find_bridges(vector, core, ranked, filters),
-        }
+        bridges = self._find_bridges(vector, core, ranked, filters)
+        self._check_embedding()
+        return {"core": core, "peripheral": ranked[len(core) :], "bridge": bridges}
+
+    def _check_embedding(self) -> None:
+        """Before a search, and after it: the store may have been embedded anew meanwhile."""
+        self._vectors.check_embedding(self._provider.fingerprint)
 
     def _encode(self, query: str) -> Vector:
-        self._vectors.check_embedding(self._provider.fingerprint)
+        self._check_embedding()
         rows = checked_rows(self._provider, self._provider.encode_query(query)[None], 1)
         vector: Vector = rows[0]
         return vector

@@ -73,10 +73,14 @@ class Embeddings:
         )
 
     def add(self, fingerprint: str, dimension: int) -> Embedding:
-        """The embedding of this fingerprint, made known if it is not, within a transaction."""
+        """The embedding of this fingerprint, made known if it is not, within a transaction.
+
+        One that holds vectors keeps their dimension.
+        """
         self._database.execute(
             "INSERT INTO embeddings (fingerprint, dimension) VALUES (?, ?) "
-            "ON CONFLICT (fingerprint) DO UPDATE SET dimension = excluded.dimension",
+            "ON CONFLICT (fingerprint) DO UPDATE SET dimension = excluded.dimension WHERE NOT "
+            "EXISTS (SELECT 1 FROM vectors WHERE vectors.embedding = embeddings.embedding)",
             [fingerprint, dimension],
         )
         added = self.find(fingerprint)

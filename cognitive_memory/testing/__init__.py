@@ -10,7 +10,7 @@ import pytest
 
 # Before the imports: only then do failed assertions of the suites show their values.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("providers", "records", "vectors"))
+    *(f"{__name__}.{name}" for name in ("providers", "records", "replacement", "vectors"))
 )
 
 from .examples import (  # noqa: E402
@@ -26,6 +26,7 @@ from .records import (  # noqa: E402
     LexicalIndexContract,
     MemoryStorageContract,
 )
+from .replacement import EmbeddingReplacementContract, Stores  # noqa: E402
 from .vectors import VectorStorageContract  # noqa: E402
 
 __all__ = [
@@ -33,8 +34,10 @@ __all__ = [
     "FILTER_CASES",
     "ConnectionGraphContract",
     "EmbeddingProviderContract",
+    "EmbeddingReplacementContract",
     "LexicalIndexContract",
     "MemoryStorageContract",
+    "Stores",
     "VectorStorageContract",
     "WordLengthProvider",
     "make_memory",

@@ -13,11 +13,14 @@ from cognitive_memory.core.interfaces import MemoryStorage, VectorStorage
 from cognitive_memory.core.memory import CognitiveMemory, MemoryConnection, VectorHit
 from cognitive_memory.storage.database import Database
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
+from cognitive_memory.storage.sqlite_replacement import SQLiteEmbeddingReplacement
 from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.testing import (
     ConnectionGraphContract,
+    EmbeddingReplacementContract,
     LexicalIndexContract,
     MemoryStorageContract,
+    Stores,
     VectorStorageContract,
     make_memory,
 )
@@ -42,6 +45,20 @@ class TestSQLiteMemories(MemoryStorageContract):
     @pytest.fixture
     def open_memories(self, tmp_path: Path) -> Callable[[], MemoryStorage]:
         return lambda: SQLitePersistence(Database(tmp_path / "store.db"))
+
+
+class TestSQLiteReplacement(EmbeddingReplacementContract):
+    @pytest.fixture
+    def open_stores(self, tmp_path: Path) -> Callable[[], Stores]:
+        def open_stores() -> Stores:
+            database = Database(tmp_path / "store.db")
+            return Stores(
+                SQLitePersistence(database),
+                SQLiteVectorStorage(database),
+                SQLiteEmbeddingReplacement(database),
+            )
+
+        return open_stores
 
 
 class _OneRecord:

@@ -17,8 +17,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
+from cognitive_memory.core.config import Settings
 from cognitive_memory.core.errors import (
     FingerprintMismatchError,
+    InvalidInputError,
     StorageError,
     StoreBusyError,
     StoreFormatError,
@@ -31,6 +33,7 @@ from cognitive_memory.storage.database import APPLICATION_ID, Database, _migrati
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
 from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.storage.words import context_of_row
+from cognitive_memory.stores import open_database
 from cognitive_memory.testing import make_memory
 
 Open = Callable[..., Database]
@@ -73,6 +76,22 @@ def test_writes_survive_a_crash_and_a_power_cut(opened: Open) -> None:
     mode = database.execute("PRAGMA journal_mode").fetchone()[0]
     assert (mode, database.pragma("synchronous")) == ("wal", 2)
     assert database.pragma("foreign_keys") == 1
+
+
+@pytest.mark.parametrize(("given", "level"), [("full", 2), ("normal", 1)])
+def test_what_is_synchronized_is_a_choice(path: Path, given: str, level: int) -> None:
+    with closing(Database(path, synchronous=given)) as database:
+        assert database.pragma("synchronous") == level
+    settings = Settings(storage={"path": path, "synchronous": given})
+    with closing(open_database(settings)) as database:
+        assert database.pragma("synchronous") == level
+
+
+@pytest.mark.parametrize("given", ["off", "FULL", "", "full; DROP TABLE memories"])
+def test_what_no_store_can_promise_is_refused(path: Path, given: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"synchronous=.*; it must be one of full, normal"):
+        Database(path, synchronous=given)
+    assert not path.exists()
 
 
 def test_a_new_store_names_itself(opened: Open, path: Path) -> None:
