@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports bare bench lock torch clean ci
+.PHONY: help demo test crash lint types imports bare bench lock torch qdrant clean ci
 
 help:  ## list the tasks
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -29,6 +29,9 @@ demo: $(VENV)/.runtime  ## set up, load this project's documents and history, re
 test: $(VENV)/.dev  ## set up and run the tests with branch coverage
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term $(TESTS)
+
+crash: $(VENV)/.dev  ## the fault tests at length: 1,000 SIGKILLs, 60 s of 8 writers and 8 readers
+	$(BIN)/python -m pytest tests/faults --crashes 1000 --seconds 60
 
 lint: $(VENV)/.dev  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -54,10 +57,22 @@ torch: $(VENV)/.dev  ## the torch exporter, tested in an environment of its own
 	$(VENV)-torch/bin/python -m pip install --quiet --editable .
 	$(VENV)-torch/bin/python -m pytest tests/models/test_torch_exporter.py
 
+$(VENV)-qdrant/.ready: requirements/build.txt requirements/dev.txt requirements/qdrant.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-qdrant
+	$(VENV)-qdrant/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/dev.txt -r requirements/qdrant.txt
+	$(VENV)-qdrant/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+qdrant: export COVERAGE_FILE = .coverage-qdrant
+qdrant: $(VENV)-qdrant/.ready  ## the Qdrant adapter, tested in an environment that has its client
+	$(VENV)-qdrant/bin/python -m coverage erase
+	$(VENV)-qdrant/bin/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report= --cov-fail-under=0 tests/qdrant
+	$(VENV)-qdrant/bin/python -m coverage report --include='cognitive_memory/storage/qdrant_*' --omit=none
+
 lock: $(VENV)/.dev  ## renew the hashed requirements
 	$(BIN)/python scripts/lock.py
 
-ci: test lint types imports bare demo  ## everything that must hold before a merge
+ci: test qdrant lint types imports bare demo  ## everything that must hold before a merge
 
 clean:  ## remove what the other tasks made
-	rm -rf $(VENV) $(VENV)-torch .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-qdrant .coverage .coverage-qdrant .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from .core.config import Settings
-from .core.errors import CognitiveMemoryError, ModelNotFoundError, StorageError
+from .core.errors import CognitiveMemoryError, ModelNotFoundError
 from .core.model_files import read_model_config
 from .factory import (
     ONNX_PROVIDERS,
     create_embedding_provider,
-    create_vector_storage,
     model_folder,
 )
-from .storage.database import Database
+from .qdrant_diagnosis import check_qdrant_embedding, check_qdrant_store
+from .qdrant_stores import is_record_in_qdrant
 from .storage.sqlite_persistence import SQLitePersistence
+from .stores import create_vector_storage, open_database, replicate_to_qdrant, store_exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,23 @@ class Finding:
     detail: str
 
 
-def diagnose(settings: Settings) -> Iterator[Finding]:
-    """Check everything, one after the other; a fault in one does not hide the others."""
+def diagnose(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
+    """Check everything, one after the other; a fault in one does not hide the others.
+
+    ``repair`` brings a derived index to the state of its record.
+    """
     checks: dict[str, Callable[[Settings], str]] = {
         "model": _model,
         "store": _store,
         "embedding": _embedding,
     }
+    if is_record_in_qdrant(settings):
+        checks["store"] = partial(check_qdrant_store, repair=repair)
+        checks["embedding"] = lambda given: check_qdrant_embedding(
+            given, lambda: _configured_fingerprint(given)
+        )
+    elif settings.storage.vectors == "qdrant":
+        checks["replica"] = partial(_replica, repair=repair)
     for name, check in checks.items():
         try:
             yield Finding(name, True, check(settings))
@@ -60,16 +72,13 @@ def _model(settings: Settings) -> str:
 
 def _store(settings: Settings) -> str:
     path = settings.store_path
-    if not _exists(path):
+    if not store_exists(settings):
         return f"{path} does not exist yet; the first store creates it"
-    database = Database(path, settings.storage.busy_timeout_seconds)
-    memories = SQLitePersistence(database)
-    try:
-        create_vector_storage(settings, database)
+    with SQLitePersistence(open_database(settings)) as memories:
+        create_vector_storage(settings, memories.database).close()
+    with SQLitePersistence(open_database(settings)) as memories:
         faults = memories.check_integrity()
         statistics = memories.get_statistics()
-    finally:
-        memories.close()
     if faults:
         raise CognitiveMemoryError(f"{path}: {'; '.join(faults)}")
     access = "read-only" if statistics["read_only"] else "writable"
@@ -77,15 +86,10 @@ def _store(settings: Settings) -> str:
 
 
 def _embedding(settings: Settings) -> str:
-    if not _exists(settings.store_path):
+    if not store_exists(settings):
         return "no store to compare with"
-    memories = SQLitePersistence(
-        Database(settings.store_path, settings.storage.busy_timeout_seconds)
-    )
-    try:
+    with SQLitePersistence(open_database(settings)) as memories:
         stored = memories.get_statistics()["fingerprint"]
-    finally:
-        memories.close()
     if stored is None:
         return "the store holds no vectors yet"
     try:
@@ -94,19 +98,34 @@ def _embedding(settings: Settings) -> str:
         return f"the store holds {stored}; no model to compare with"
     if stored != configured:
         raise CognitiveMemoryError(
-            f"the store holds vectors of {stored}, the configured model gives {configured}; set "
-            f"COGNITIVE_MEMORY_EMBEDDING__MODEL={stored.partition('/')[0]}"
+            f"the store holds vectors of {stored}, the configured model gives {configured}; run "
+            "'cognitive-memory reembed', or set COGNITIVE_MEMORY_EMBEDDING__MODEL="
+            f"{stored.partition('/')[0]}"
         )
     return f"store and model agree on {stored}"
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be reached: {error.strerror}; check the permissions of its folder"
-        ) from None
+def _replica(settings: Settings, *, repair: bool) -> str:
+    if not store_exists(settings):
+        return "no store to compare with"
+    with (
+        closing(open_database(settings)) as database,
+        replicate_to_qdrant(settings, database) as vectors,
+    ):
+        found = vectors.reconcile(repair=repair)
+        replica = vectors.get_statistics()["replica"]
+    counts = (
+        f"{found.compared} memories compared, {len(found.missing)} missing, "
+        f"{len(found.outdated)} outdated, {len(found.surplus)} surplus"
+    )
+    if repair:
+        return f"{replica['target']}: {counts}; {len(found.ids)} repaired"
+    if found.ids or replica["pending"]:
+        raise CognitiveMemoryError(
+            f"{replica['target']}: {counts}, {replica['pending']} pending; "
+            "run 'cognitive-memory doctor --repair'"
+        )
+    return f"{replica['target']}: {counts}"
 
 
 def _configured_fingerprint(settings: Settings) -> str:

@@ -5,29 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from .core.config import Settings
-from .core.errors import ConfigurationError, ModelIntegrityError
+from .core.errors import ModelIntegrityError
 from .core.model_files import CONFIG_FILE, ModelFolder
+from .selection import select
 
 if TYPE_CHECKING:
     from .core.interfaces import (
         CognitiveSystem,
         EmbeddingProvider,
         MemoryLoader,
+        MemoryRecord,
         RetrievalEngine,
         VectorStorage,
     )
-    from .storage.database import Database
-    from .storage.sqlite_persistence import SQLitePersistence
+    from .core.reembedding import Reembedding
 
 PROVIDER_GROUP = "cognitive_memory.embedding_providers"
-VECTORS_GROUP = "cognitive_memory.vector_storages"
 
 ONNX_PROVIDERS = ("onnx", "sentence-bert")
-
-T = TypeVar("T")
 
 Report = Callable[[str], None]
 """Called with one line about what happens."""
@@ -58,12 +56,11 @@ def _assemble(
 ) -> CognitiveSystem:
     from .core.cognitive_system import CognitiveMemorySystem
     from .retrieval.consolidation import ExtractiveConsolidation
-    from .storage.database import Database
-    from .storage.sqlite_persistence import SQLitePersistence
+    from .stores import open_stores
 
-    database = Database(settings.store_path, settings.storage.busy_timeout_seconds)
-    memories = opened.enter_context(SQLitePersistence(database))
-    vectors = create_vector_storage(settings, database)
+    memories, vectors = open_stores(settings)
+    opened.callback(memories.close)
+    opened.callback(vectors.close)
     retrieval = _create_retrieval(settings, provider, memories, vectors)
     return CognitiveMemorySystem(
         provider,
@@ -81,10 +78,29 @@ def _assemble(
     )
 
 
+def create_reembedding(
+    settings: Settings | None = None, report: Report | None = None
+) -> Reembedding:
+    """What replaces the embedding of the store by the configured one."""
+    from .core.reembedding import Reembedding
+    from .storage.sqlite_persistence import SQLitePersistence
+    from .storage.sqlite_replacement import SQLiteEmbeddingReplacement
+    from .stores import open_database
+
+    settings = settings or Settings()
+    with ExitStack() as opened:
+        provider = opened.enter_context(create_embedding_provider(settings, report))
+        database = open_database(settings)
+        memories = opened.enter_context(SQLitePersistence(database))
+        reembedding = Reembedding(provider, memories, SQLiteEmbeddingReplacement(database))
+        opened.pop_all()
+    return reembedding
+
+
 def _create_retrieval(
     settings: Settings,
     provider: EmbeddingProvider,
-    memories: SQLitePersistence,
+    memories: MemoryRecord,
     vectors: VectorStorage,
 ) -> RetrievalEngine:
     from .core.memory import ConnectionType
@@ -143,7 +159,7 @@ def create_embedding_provider(
     def onnx(_: Settings) -> EmbeddingProvider:
         return _onnx_provider(settings, report, warm_up or settings.embedding.warm_up)
 
-    provider = _select(
+    provider = select(
         settings,
         settings.embedding.provider,
         dict.fromkeys(ONNX_PROVIDERS, onnx),
@@ -168,23 +184,6 @@ def _cached(provider: EmbeddingProvider, settings: Settings) -> EmbeddingProvide
     # A text that is too long has another vector for each way of dealing with it.
     variant = f"/{settings.embedding.overflow}"
     return CachedEmbeddingProvider(provider, memory_bytes=memory_bytes, disk=disk, variant=variant)
-
-
-def create_vector_storage(settings: Settings, database: Database) -> VectorStorage:
-    """The storage that ``storage.vectors`` names; an entry point is called with settings."""
-
-    def embedded(_: Settings) -> VectorStorage:
-        from .storage.sqlite_vectors import SQLiteVectorStorage
-
-        return SQLiteVectorStorage(database)
-
-    return _select(
-        settings,
-        settings.storage.vectors,
-        {"sqlite": embedded},
-        VECTORS_GROUP,
-        "COGNITIVE_MEMORY_STORAGE__VECTORS",
-    )
 
 
 def create_loaders() -> list[MemoryLoader]:
@@ -252,28 +251,3 @@ def _onnx_provider(settings: Settings, report: Report | None, warm_up: bool) -> 
     if warm_up:
         provider.warm_up()
     return provider
-
-
-def _select(
-    settings: Settings,
-    name: str,
-    known: dict[str, Callable[[Settings], T]],
-    group: str,
-    variable: str,
-) -> T:
-    if name in known:
-        return known[name](settings)
-    from importlib.metadata import entry_points
-
-    installed = {point.name: point for point in entry_points(group=group)}
-    if name in installed:
-        try:
-            make: Callable[[Settings], T] = installed[name].load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigurationError(
-                f"{variable}={name!r} stands for {installed[name].value}, "
-                f"which cannot be imported: {error}"
-            ) from error
-        return make(settings)
-    names = ", ".join(sorted({*known, *installed}))
-    raise ConfigurationError(f"{variable}={name!r} is not known; known: {names}")

@@ -105,7 +105,7 @@ def render_status(stats: dict[str, Any]) -> list[str]:
             f"{storage['vectors']} vectors, {storage['connections']} connections"
         ),
         (
-            f"store      {storage['path']} ({storage['bytes'] / 1e6:.1f} MB, "
+            f"store      {storage['path']} ({_size(storage['bytes'])}"
             f"schema {storage['schema_version']}{', read-only' if storage['read_only'] else ''})"
         ),
         f"embedding  {storage['fingerprint'] or 'none yet'}",
@@ -115,6 +115,11 @@ def render_status(stats: dict[str, Any]) -> list[str]:
         fault = f"; {replica['fault']}" if replica["fault"] else ""
         lines.append(f"replica    {replica['target']}, {replica['pending']} pending{fault}")
     return lines
+
+
+def _size(count: int | None) -> str:
+    """Where a server does not tell it, nothing."""
+    return "" if count is None else f"{count / 1e6:.1f} MB, "
 
 
 def render_consolidation(report: dict[str, Any]) -> list[str]:

@@ -26,6 +26,9 @@ def main() -> None:
     compile_lock("runtime", "pyproject.toml")
     compile_lock("build", "requirements/build.in")
     compile_lock("dev", "--group", "dev", "-c", "requirements/runtime.txt")
+    # Installed beside both of them, by `make qdrant`.
+    beside = ("-c", "requirements/runtime.txt", "-c", "requirements/dev.txt")
+    compile_lock("qdrant", "pyproject.toml", "--extra", "qdrant", *beside)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ from cognitive_memory.encoding.cache import CachedEmbeddingProvider
 from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
 from cognitive_memory.factory import (
     PROVIDER_GROUP,
-    VECTORS_GROUP,
     create_embedding_provider,
     create_loaders,
     model_folder,
     prepare_model,
 )
 from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
+from cognitive_memory.stores import VECTORS_GROUP
 
 MODEL = "all-MiniLM-L6-v2"
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -27,6 +28,8 @@ ALIASES: Mapping[str, str] = {
     "SQLITE_PATH": f"{PREFIX}STORAGE__PATH",
     "SENTENCE_BERT_MODEL": f"{PREFIX}EMBEDDING__MODEL",
     "EMBEDDING_BATCH_SIZE": f"{PREFIX}EMBEDDING__BATCH_SIZE",
+    "QDRANT_URL": f"{PREFIX}QDRANT__URL",
+    "QDRANT_API_KEY": f"{PREFIX}QDRANT__API_KEY",
 }
 """Historic names, read where the name of today is not set."""
 
@@ -40,6 +43,9 @@ _FLAGS = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
 }
+
+_WEB_ADDRESS = re.compile(r"https?://[^\s/?#]+(/\S*)?", re.IGNORECASE)
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 def text(value: Any) -> str:
@@ -72,6 +78,20 @@ def model_name(value: Any) -> str:
     """A name, or a path with the home folder for ``~``."""
     name = text(os.fspath(value) if isinstance(value, os.PathLike) else value)
     return str(path(name)) if name.startswith("~") else name
+
+
+def web_address(value: Any) -> str:
+    """A URL of HTTP with a host."""
+    if isinstance(value, str) and _WEB_ADDRESS.fullmatch(value):
+        return value
+    raise ValueError("it must be like https://host:6333")
+
+
+def identifier(value: Any) -> str:
+    """What can be part of the name of a collection on a server."""
+    if isinstance(value, str) and _IDENTIFIER.fullmatch(value):
+        return value
+    raise ValueError("it must be 1 to 100 letters a-z, digits, '.', '_' or '-'")
 
 
 def choice(*known: str) -> Reader:
@@ -126,9 +146,10 @@ def _check_bounds(number: float, least: float, most: float | None) -> None:
         raise ValueError(f"it must be at most {most:,}")
 
 
-def setting(default: Any, read: Reader, description: str) -> Any:
-    """A field that ``read`` makes of what was given."""
-    return field(default=default, metadata={"read": read, "description": description})
+def setting(default: Any, read: Reader, description: str, *, secret: bool = False) -> Any:
+    """A field that ``read`` makes of what was given; a secret one is never shown."""
+    metadata = {"read": read, "description": description}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 class _Group:
@@ -156,7 +177,8 @@ class _Group:
                     value = each.metadata["read"](value)
                 except ValueError as error:
                     variable = f"{PREFIX}{place}{each.name}".replace(".", "__").upper()
-                    faults.append(f"{variable}={value!r}: {error}")
+                    shown = repr(value) if each.repr else "***"
+                    faults.append(f"{variable}={shown}: {error}")
             object.__setattr__(self, each.name, value)
         return faults
 
@@ -199,8 +221,18 @@ class EmbeddingSettings(_Group):
 class StorageSettings(_Group):
     """Where memories are kept."""
 
-    vectors: str = setting("sqlite", text, "sqlite, or an installed entry point")
+    record: str = setting(
+        "sqlite",
+        choice("sqlite", "qdrant"),
+        "sqlite: a file; qdrant: all in Qdrant, shared by many processes",
+    )
+    vectors: str = setting("sqlite", text, "sqlite, qdrant, or an installed entry point")
     path: Path | None = setting(None, path, "store file; default: memories.db in data_dir")
+    synchronous: str = setting(
+        "full",
+        choice("full", "normal"),
+        "full: a stored memory survives a power cut; normal: only a crash",
+    )
     busy_timeout_seconds: float = setting(10.0, real(0, 86_400), "wait for another writer")
     duplicates: str = setting(
         "keep", choice("keep", "link", "merge"), "what becomes of a text that is stored already"
@@ -238,6 +270,40 @@ class RetrievalSettings(_Group):
     max_bridges: int = setting(3, whole(0), "connected memories shown beyond the ranking")
 
 
+@dataclass(frozen=True, init=False)
+class QdrantSettings(_Group):
+    """A server or cluster of Qdrant; what is not set is left to the server.
+
+    How a collection is kept (shards, replicas, HNSW, quantization) applies when it is made.
+    """
+
+    url: str | None = setting(None, web_address, "server; default: path, or in memory")
+    path: Path | None = setting(None, path, "folder of the client's local mode, without a server")
+    api_key: str | None = setting(None, text, "key of the server", secret=True)
+    collection: str = setting("memories", identifier, "first part of the collections' names")
+    project: str = setting("default", identifier, "tenant: its memories are seen by it alone")
+    timeout_seconds: int = setting(10, whole(1, 3_600), "wait for an answer")
+    prefer_grpc: bool = setting(False, flag, "speak gRPC instead of HTTP")
+    grpc_port: int = setting(6334, whole(1, 65_535), "port of gRPC")
+    flush_seconds: float = setting(
+        2.0, real(0, 3_600), "wait at the end of a process for what was not sent yet"
+    )
+    batch_size: int = setting(256, whole(1, 10_000), "points in one request, at most")
+    shard_number: int | None = setting(None, whole(1), "shards of a collection")
+    replication_factor: int | None = setting(None, whole(1), "copies of each shard")
+    write_consistency_factor: int | None = setting(
+        None, whole(1), "copies that must confirm a write"
+    )
+    on_disk: bool = setting(False, flag, "keep vectors and payload on disk, not in memory")
+    quantization: str = setting(
+        "none", choice("none", "scalar", "binary", "product"), "compressed vectors to search by"
+    )
+    hnsw_m: int | None = setting(None, whole(0, 10_000), "edges of a node of the HNSW graph")
+    hnsw_ef_construct: int | None = setting(None, whole(4, 100_000), "breadth of building it")
+    search_ef: int | None = setting(None, whole(1, 100_000), "breadth of searching it")
+    search_exact: bool = setting(False, flag, "compare with every vector instead")
+
+
 def _group(kind: type[_Group]) -> Any:
     return field(default=None, metadata={"group": kind})
 
@@ -256,6 +322,7 @@ class Settings(_Group):
     embedding: EmbeddingSettings = _group(EmbeddingSettings)
     storage: StorageSettings = _group(StorageSettings)
     retrieval: RetrievalSettings = _group(RetrievalSettings)
+    qdrant: QdrantSettings = _group(QdrantSettings)
 
     def __init__(self, **values: Any) -> None:
         given = _merged(_nested(_read_dotenv(), DOTENV), _nested(os.environ, "the environment"))
@@ -328,11 +395,11 @@ def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 
 def _read_dotenv() -> dict[str, str | None]:
     path = Path(DOTENV)
-    if not path.is_file():
-        return {}
-    from dotenv import dotenv_values
-
     try:
+        if not path.is_file():
+            return {}
+        from dotenv import dotenv_values
+
         return dotenv_values(path, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path.absolute()} cannot be read: {error}") from None

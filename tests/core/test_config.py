@@ -30,7 +30,7 @@ PACKAGE = Path(cognitive_memory.__file__).parent
 EXAMPLE = PACKAGE.parent / ".env.example"
 MODEL = f"{PREFIX}EMBEDDING__MODEL"
 BATCH_SIZE = f"{PREFIX}EMBEDDING__BATCH_SIZE"
-GROUPS = ("embedding", "storage", "retrieval")
+GROUPS = ("embedding", "storage", "retrieval", "qdrant")
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,8 @@ def test_argument_environment_dotenv_default(monkeypatch: pytest.MonkeyPatch) ->
         ("SQLITE_PATH", "/x/store.db", lambda settings: str(settings.storage.path)),
         ("SENTENCE_BERT_MODEL", "other", lambda settings: settings.embedding.model),
         ("EMBEDDING_BATCH_SIZE", "5", lambda settings: str(settings.embedding.batch_size)),
+        ("QDRANT_URL", "https://q:6333", lambda settings: settings.qdrant.url),
+        ("QDRANT_API_KEY", "secret", lambda settings: settings.qdrant.api_key),
     ],
 )
 def test_historic_names(alias: str, value: str, read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +80,13 @@ def test_historic_names(alias: str, value: str, read: Any, monkeypatch: pytest.M
 
 
 def test_every_historic_name_is_tested_and_means_a_setting() -> None:
-    assert set(ALIASES) == {"SQLITE_PATH", "SENTENCE_BERT_MODEL", "EMBEDDING_BATCH_SIZE"}
+    assert set(ALIASES) == {
+        "SQLITE_PATH",
+        "SENTENCE_BERT_MODEL",
+        "EMBEDDING_BATCH_SIZE",
+        "QDRANT_URL",
+        "QDRANT_API_KEY",
+    }
     assert set(ALIASES.values()) <= set(environment_names())
 
 
@@ -165,6 +173,13 @@ def test_empty_values_count_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("RETRIEVAL__CANDIDATES", "99999999999999999999", "at most 1,000,000"),
         ("RETRIEVAL__CORE_RATIO", "1.5", "at most 1"),
         ("RETRIEVAL__MAX_BRIDGES", "-1", "at least 0"),
+        ("QDRANT__URL", "localhost:6333", "like https://host:6333"),
+        ("QDRANT__URL", "https://", "like https://host:6333"),
+        ("QDRANT__COLLECTION", "a/b", "1 to 100 letters"),
+        ("QDRANT__PROJECT", "x" * 101, "1 to 100 letters"),
+        ("QDRANT__TIMEOUT_SECONDS", "0", "at least 1"),
+        ("QDRANT__GRPC_PORT", "65536", "at most 65,535"),
+        ("QDRANT__QUANTIZATION", "turbo", "one of none, scalar, binary, product"),
     ],
 )
 def test_an_invalid_value_is_named_with_its_variable_and_limit(
@@ -186,6 +201,14 @@ def test_all_faults_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
         BATCH_SIZE,
         f"{PREFIX}RETRIEVAL__CANDIDATES",
     ]
+
+
+def test_a_secret_is_never_shown() -> None:
+    settings = Settings(qdrant={"api_key": "secret"})
+    assert settings.qdrant.api_key == "secret"
+    assert "secret" not in repr(settings)
+    message = refusal(qdrant={"api_key": ("secret",)})
+    assert message == "COGNITIVE_MEMORY_QDRANT__API_KEY=***: it must be a word"
 
 
 def test_settings_are_frozen() -> None:
