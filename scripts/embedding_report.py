@@ -112,7 +112,7 @@ def tables(report: Report) -> str:
                 f"{found['idle_cores']:.3f}",
             ]
         )
-    return f"{_aligned(speed)}\n\n{_aligned(rest)}"
+    return f"{aligned(speed)}\n\n{aligned(rest)}"
 
 
 def headlines(report: Report) -> list[dict[str, Any]]:
@@ -124,18 +124,18 @@ def headlines(report: Report) -> list[dict[str, Any]]:
         if peer in engines:
             title = f"throughput / {peer} ({_batch_label(engines[peer])})"
             seconds = (engines[name]["rounds"]["mixed_seconds"] for name in (peer, OURS))
-            rows.append(_headline(title, _ratios(*seconds), aim, at_least=True))
+            rows.append(headline(title, ratios(*seconds), aim, at_least=True))
     shares = ours["rounds"]["sgemm_share"]
-    rows.append(_headline("share of the sgemm peak", shares, 0.75, at_least=True))
+    rows.append(headline("share of the sgemm peak", shares, 0.75, at_least=True))
     if TORCH in engines:
-        rows.append(_headline("max abs error", [ours["agreement"]["max_abs_error"]], 1e-6))
+        rows.append(headline("max abs error", [ours["agreement"]["max_abs_error"]], 1e-6))
         seconds = (engines[name]["rounds"]["single_p50_seconds"] for name in (OURS, TORCH))
         title = f"p50 of one {report['texts']['single']['tokens']}-token text / {TORCH}"
-        rows.append(_headline(title, _ratios(*seconds), 0.6))
-    rows.append(_headline("start to first embedding, s", ours["rounds"]["start_seconds"], 0.35))
+        rows.append(headline(title, ratios(*seconds), 0.6))
+    rows.append(headline("start to first embedding, s", ours["rounds"]["start_seconds"], 0.35))
     megabytes = [size / MEGABYTE for size in ours["rounds"]["start_bytes"]]
-    rows.append(_headline("peak memory at that moment, MB", megabytes, 210))
-    rows.append(_headline("alone vs in a batch, max abs", [ours["alone_to_batch_error"]], 1e-6))
+    rows.append(headline("peak memory at that moment, MB", megabytes, 210))
+    rows.append(headline("alone vs in a batch, max abs", [ours["alone_to_batch_error"]], 1e-6))
     return rows
 
 
@@ -148,7 +148,7 @@ def headline_lines(rows: Sequence[Mapping[str, Any]], report: Report) -> str:
         sign = ">=" if row["at_least"] else "<="
         met = "met" if row["met"] else "MISSED"
         lines.append([row["title"], f"{row['value']:.3g}", spread, f"{sign} {row['aim']:g}", met])
-    text = _aligned(lines)
+    text = aligned(lines)
     if "memory" in report:
         text += "\n" + _memory_line(report["memory"])
     if "crowd" in report:
@@ -247,7 +247,7 @@ def _batch_label(found: Mapping[str, Any]) -> str:
     return "own batches" if found["batch"] == "own" else f"batch {found['batch']}"
 
 
-def _headline(
+def headline(
     title: str, values: Sequence[float], aim: float, *, at_least: bool = False
 ) -> dict[str, Any]:
     value = statistics.median(values)
@@ -263,7 +263,7 @@ def _headline(
     }
 
 
-def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
@@ -271,7 +271,7 @@ def _p50_p95(found: Mapping[str, float]) -> str:
     return f"{found['p50']:.1f} / {found['p95']:.1f}"
 
 
-def _aligned(rows: Iterable[Sequence[str]]) -> str:
+def aligned(rows: Iterable[Sequence[str]]) -> str:
     """The first column to the left, the others to the right."""
     rows = list(rows)
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]

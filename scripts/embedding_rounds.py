@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from embedding_peers import ENGINES, Setup
 
@@ -72,10 +72,13 @@ class Worker:
     ``answer["start_bytes"]`` is its peak memory at that moment. Raises ``EngineError``.
     """
 
+    module: ClassVar[str] = "embedding_worker"
+    """Whose function ``task`` is the body of the process."""
+
     def __init__(self, setup: Setup, interpreter: str, task: str = "serve") -> None:
         self._name = setup.engine
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by close()
-        code = f"import embedding_worker; embedding_worker.{task}()"
+        code = f"import {self.module}; {self.module}.{task}()"
         begin = time.perf_counter()
         self._process = subprocess.Popen(
             [interpreter, "-c", code, json.dumps(asdict(setup))],
@@ -107,7 +110,7 @@ class Worker:
             self._process.communicate()
         self._errors.close()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

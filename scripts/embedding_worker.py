@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ SGEMM_SIZE = 2048
 
 def serve() -> None:
     """Load the engine, embed a text, say so; then answer each line with a line."""
-    say, setup = _open_channel()
+    say, setup = open_channel(), Setup(**json.loads(sys.argv[1]))
     bench = Bench(setup)
     if setup.engine in ENGINES:
         bench.engine.encode_one(FIRST_TEXT)
@@ -37,10 +37,15 @@ def serve() -> None:
 
 def prepare() -> None:
     """Do what the engine needs once, or say which packages it lacks."""
-    say, setup = _open_channel()
+    say, setup = open_channel(), Setup(**json.loads(sys.argv[1]))
     kind = ENGINES[setup.engine]
-    missing = [name for name in kind.requires if not _is_installed(name)]
+    missing = missing_modules(kind.requires)
     say({"missing": missing} if missing else kind.prepare(setup))
+
+
+def missing_modules(names: Iterable[str]) -> list[str]:
+    """Those that this interpreter cannot import."""
+    return [name for name in names if not _is_installed(name)]
 
 
 def _is_installed(module: str) -> bool:
@@ -52,8 +57,8 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _open_channel() -> tuple[Callable[[Any], None], Setup]:
-    # What libraries print must not come between the answers.
+def open_channel() -> Callable[[Any], None]:
+    """What writes an answer as a line of JSON; what libraries print does not come between."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -61,7 +66,7 @@ def _open_channel() -> tuple[Callable[[Any], None], Setup]:
         channel.write(json.dumps(answer) + "\n")
         channel.flush()
 
-    return say, Setup(**json.loads(sys.argv[1]))
+    return say
 
 
 class Bench:
@@ -75,15 +80,7 @@ class Bench:
 
     def versions(self) -> dict[str, str]:
         """Of the packages that the engine consists of."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        found = {}
-        for package in self.kind.packages:
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:
-                found[package] = "unknown"
-        return found
+        return installed_versions(self.kind.packages)
 
     def load(self, path: str) -> int:
         """Read the texts: a JSON object of lists."""
@@ -156,6 +153,19 @@ class Bench:
             left @ right
             best = min(best, time.perf_counter() - begin)
         return 2 * size**3 / best / 1e9
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
 
 
 def peak_memory() -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -126,6 +127,14 @@ _VALUES: Mapping[str, type] = {
     "created_from": datetime,
     "created_until": datetime,
 }
+
+
+def check_distinct(memories: Sequence[CognitiveMemory]) -> None:
+    """Raise ``InvalidInputError`` for a memory that is given twice."""
+    counts = Counter(memory.id for memory in memories)
+    if len(counts) < len(memories):
+        twice = counts.most_common(1)[0][0]
+        raise InvalidInputError(f"got memory {twice!r} twice; give each memory once")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ SAVED_SHARE = 8
 SAMPLES = 16
 """Rows of a file that are compared with the record."""
 
+READ_AT_ONCE = 4096
+"""Rows of the record: all of them at once would take three times the memory of the matrix."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -132,17 +135,16 @@ class CurrentIndex:
             "SELECT vector_id, memory_pk, chunk, vector FROM vectors "
             "WHERE vector_id > ? AND embedding = ? ORDER BY vector_id",
             [index.last_vector_id, serving.number],
-        ).fetchall()
-        if not rows:
-            return
-        self._unsaved += len(rows)
-        ids, owners, chunks, blobs = zip(*rows, strict=True)
-        index.append(
-            np.array(ids, dtype=np.int64),
-            np.array(owners, dtype=np.int64),
-            np.array(chunks, dtype=np.int32),
-            to_matrix(blobs, index.dimension, self._database.path),
         )
+        while some := rows.fetchmany(READ_AT_ONCE):
+            self._unsaved += len(some)
+            ids, owners, chunks, blobs = zip(*some, strict=True)
+            index.append(
+                np.array(ids, dtype=np.int64),
+                np.array(owners, dtype=np.int64),
+                np.array(chunks, dtype=np.int32),
+                to_matrix(blobs, index.dimension, self._database.path),
+            )
 
     def _delete_gone(self, index: ExactIndex) -> None:
         latest = self._max_deletion()

@@ -24,6 +24,7 @@ from ..core.memory import (
     MemoryConnection,
     MemoryFilter,
     TextHit,
+    check_distinct,
 )
 from .database import Database
 from .embeddings import SERVING, Embeddings
@@ -54,10 +55,7 @@ class SQLitePersistence(MemoryRecord):
 
         Raises ``InvalidInputError`` for a memory given twice.
         """
-        ids = [memory.id for memory in memories]
-        if len(set(ids)) < len(ids):
-            twice = next(each for each in ids if ids.count(each) > 1)
-            raise InvalidInputError(f"got memory {twice!r} twice; give each memory once")
+        check_distinct(memories)
         with self.database.transaction():
             self.database.execute_many(UPSERT, (to_row(memory) for memory in memories))
             self.database.execute_many(

@@ -9,18 +9,17 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import (
-    DimensionMismatchError,
-    InvalidInputError,
-    StorageError,
-)
+from ..core.errors import DimensionMismatchError, InvalidInputError, StorageError
 from ..core.interfaces import VectorStorage
-from ..core.memory import CognitiveMemory, MemoryFilter, VectorHit
+from ..core.memory import CognitiveMemory, MemoryFilter, VectorHit, check_distinct
 from ..core.similarity import UNIT_TOLERANCE, Vector
 from .current_index import LEAST_SAVED, ON_DISK, CurrentIndex, to_matrix
 from .database import Database
 from .embeddings import SERVING, Embeddings
 from .filters import where
+
+CHECKED_AT_ONCE = 1024
+"""Arrays in one check: one by one, checks took a third of storing them."""
 
 
 class SQLiteVectorStorage(VectorStorage):
@@ -52,10 +51,12 @@ class SQLiteVectorStorage(VectorStorage):
     def store_vectors(self, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]) -> None:
         """Replace the vectors of each memory, which must be stored, by its (chunks, dim) array.
 
-        Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN or infinity.
+        Raises ``DimensionMismatchError``, ``StorageError`` for a memory that is not stored, and
+        ``InvalidInputError`` for rows that are not finite and of unit length, or a memory given
+        twice.
         """
         serving = self._embeddings.required()
-        checked = [checked_rows(array, serving.dimension) for array in vectors]
+        checked = checked_arrays(vectors, serving.dimension)
         with self._database.transaction():
             # Those of other embeddings, too: what is stored anew has another text, mostly.
             self._delete([memory.id for memory in memories])
@@ -191,6 +192,17 @@ def checked_rows(array: Vector, dimension: int) -> Vector:
     return array
 
 
+def checked_arrays(arrays: Sequence[Vector], dimension: int) -> Sequence[Vector]:
+    """The (chunks, dim) arrays, each as ``checked_rows`` has it, but many in one go."""
+    for start in range(0, len(arrays), CHECKED_AT_ONCE):
+        group = arrays[start : start + CHECKED_AT_ONCE]
+        if any(array.ndim != 2 or array.shape[1] != dimension for array in group):
+            for array in group:
+                checked_rows(array, dimension)
+        checked_rows(np.concatenate(group), dimension)
+    return arrays
+
+
 def insert_vectors(
     database: Database,
     embedding: int,
@@ -199,8 +211,9 @@ def insert_vectors(
 ) -> None:
     """Write the (chunks, dim) array of each memory, within a transaction of the caller.
 
-    Raises ``StorageError`` for a memory that is not stored.
+    Raises ``InvalidInputError`` for a memory given twice, ``StorageError`` for one not stored.
     """
+    check_distinct(memories)
     ids = [memory.id for memory in memories]
     pks = dict(
         database.execute(
@@ -208,9 +221,6 @@ def insert_vectors(
             [json.dumps(ids)],
         )
     )
-    if len(set(ids)) < len(ids):
-        twice = next(each for each in ids if ids.count(each) > 1)
-        raise InvalidInputError(f"got vectors of memory {twice!r} twice; give each memory once")
     if missing := [each for each in ids if each not in pks]:
         raise StorageError(f"memory {missing[0]!r} is not stored; save it before its vectors")
     database.execute_many(
