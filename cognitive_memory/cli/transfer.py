@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
-from ..core.errors import CognitiveMemoryError
+from ..core.errors import CognitiveMemoryError, InvalidInputError
 from .common import (
     DONE,
     add_command,
     open_system,
     print_result,
     progress_bar,
+    read_settings,
     wrong_usage,
 )
 
@@ -51,6 +52,7 @@ def _export(options: argparse.Namespace) -> int:
 
     if options.json and options.file == STANDARD:
         wrong_usage(options, "--json needs a FILE: standard output holds the export itself")
+    _refuse_store(options.file)
     with (
         open_system() as system,
         _output(options.file) as output,
@@ -64,6 +66,13 @@ def _export(options: argparse.Namespace) -> int:
         line += f", with {report.vectors} vectors"
     print_result(options, asdict(report), [f"{line}: {options.file}"])
     return DONE
+
+
+def _refuse_store(name: str) -> None:
+    from ..storage.maintenance import belongs_to
+
+    if name != STANDARD and belongs_to(Path(name), read_settings().store_path):
+        raise InvalidInputError(f"{name} is the store itself; name another file for the export")
 
 
 @contextmanager

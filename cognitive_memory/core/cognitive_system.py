@@ -7,7 +7,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from datetime import UTC, datetime
+from reprlib import repr as shown
 from typing import Any, BinaryIO
 
 from .consolidation import Consolidator, report
@@ -130,7 +132,7 @@ class CognitiveMemorySystem(CognitiveSystem):
         wanted = tuple(types or GROUPS)
         if unknown := sorted(set(wanted) - set(GROUPS)):
             raise InvalidInputError(f"unknown types {unknown}; known: {', '.join(GROUPS)}")
-        self._check_query(query, max_results)
+        self._check_query(query, max_results, filters)
         groups = self.retrieval.recall(query, max_results, filters)
         found = {name: results if name in wanted else [] for name, results in groups.items()}
         shown = [result.memory.id for name in GROUPS[:2] for result in found[name]]
@@ -141,7 +143,7 @@ class CognitiveMemorySystem(CognitiveSystem):
         self, query: str, k: int = 10, filters: MemoryFilter | None = None
     ) -> list[SearchResult]:
         """The same ranking, flat; nothing is written."""
-        self._check_query(query, k)
+        self._check_query(query, k, filters)
         return self.retrieval.search(query, k, filters)
 
     def get_memories_by_tags(self, tags: Sequence[str]) -> list[CognitiveMemory]:
@@ -287,8 +289,13 @@ class CognitiveMemorySystem(CognitiveSystem):
             for part in (self.memories, self.vectors, self.embedding_provider):
                 parts.callback(part.close)
 
-    def _check_query(self, query: str, k: int) -> None:
+    def _check_query(self, query: str, k: int, filters: MemoryFilter | None) -> None:
         check_text(query, self._max_text_bytes, "query")
+        if not isinstance(filters, MemoryFilter | None):
+            raise InvalidInputError(
+                f"got filters {shown(filters)}; give a MemoryFilter, which knows "
+                f"{', '.join(each.name for each in fields(MemoryFilter))}"
+            )
         if not isinstance(k, int) or not 1 <= k <= MAX_RESULTS:
             raise InvalidInputError(f"got {k!r} results to return; ask for 1 to {MAX_RESULTS:,}")
 

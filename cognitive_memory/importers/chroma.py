@@ -13,7 +13,7 @@ from ..core.errors import SourceError
 from ..core.interfaces import ImportSource
 from ..core.memory import CognitiveMemory, MemoryConnection
 from ..core.similarity import Vector
-from .foreign import VECTORS, ForeignSource, moment
+from .foreign import VECTORS, ForeignSource, moment, number_of
 from .foreign_database import DatabaseSource
 from .foreign_json import read_json
 from .sniffing import CHROMA_FILE, SQLITE_MAGIC, reason
@@ -173,7 +173,7 @@ class ChromaResult(_Documents):
             if values is not None and (not isinstance(values, list) or len(values) != len(ids)):
                 raise SourceError(f"{path} holds {len(ids)} ids, and not as many {name}")
             self._columns_of[name] = values or [None] * len(ids)
-        self._vectors = len(given.get("embeddings") or ())
+        self._vectors = number_of(given.get("embeddings"))
 
     def memories(self) -> Iterator[tuple[CognitiveMemory, Vector | None]]:
         """Each record that has a document."""

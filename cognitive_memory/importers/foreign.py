@@ -142,6 +142,11 @@ def parsed(text: Any) -> Any:
         return text
 
 
+def number_of(values: Any) -> int:
+    """How many a JSON list or object holds; 0 for any other value, which holds none."""
+    return len(values) if isinstance(values, list | dict) else 0
+
+
 def first_missing(needed: Mapping[str, Sequence[str]], tables: Mapping[str, set[str]]) -> str:
     """The first table or column that is not there, as a text; empty when all are."""
     for table, columns in needed.items():

@@ -105,7 +105,8 @@ class HeimdallSource(DatabaseSource):
                     self._lose("connections beside a stronger one of the same kind")
                 else:
                     kinds.add(kind)
-                    yield MemoryConnection(source, target, kind, float(strength))
+                    # As text, as their memories have them: a column without a type keeps numbers.
+                    yield MemoryConnection(str(source), str(target), kind, float(strength))
 
     def _connection_type(self, name: Any) -> ConnectionType:
         if name in list(ConnectionType):

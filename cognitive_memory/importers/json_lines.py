@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import copyfileobj
 from typing import BinaryIO
@@ -46,7 +46,7 @@ class JsonLinesSource(ImportSource):
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._name = name
-        self._file = file if file.seekable() else _copy(file)
+        self._file = file if file.seekable() else _copy(file, name)
         self._start = self._file.tell()
         self._dimension: int | None = None
         self._max_text_bytes = 0
@@ -147,11 +147,19 @@ class JsonLinesSource(ImportSource):
             ) from None
 
 
-def _copy(file: BinaryIO) -> BinaryIO:
-    spool = tempfile.TemporaryFile()  # noqa: SIM115  (its owner closes it)
-    with file:
-        copyfileobj(file, spool)
-    spool.seek(0)
+def _copy(file: BinaryIO, name: str) -> BinaryIO:
+    """A temporary file, which its owner closes."""
+    try:
+        with file, ExitStack() as opened:
+            spool = opened.enter_context(tempfile.TemporaryFile())
+            copyfileobj(file, spool)
+            spool.seek(0)
+            opened.pop_all()
+    except OSError as error:
+        raise SourceError(
+            f"cannot copy {name} to a temporary file: {reason(error)}; free some space, or set "
+            "TMPDIR to another folder"
+        ) from None
     return spool
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..core.errors import SourceError
 from ..core.memory import CognitiveMemory, MemoryConnection
 from ..core.similarity import Vector
-from .foreign import VECTORS, ForeignSource, moment
+from .foreign import VECTORS, ForeignSource, moment, number_of
 from .foreign_json import read_json
 
 _FIELDS = ("id", "memory", "created_at", "categories", "metadata")
@@ -54,7 +54,7 @@ class Mem0Source(ForeignSource):
 
     def _count_lost(self) -> None:
         relations = self._whole.get("relations")
-        self._lose("relations between entities", len(relations or ()))
+        self._lose("relations between entities", number_of(relations))
         for name, what in _LOST.items():
             self._lose(what, sum(record.get(name) is not None for record in self._records))
         expiring = sum(record.get("expiration_date") is not None for record in self._records)

@@ -53,6 +53,8 @@ class Database:
         self._lock = RLock()
         self._depth = 0
         self._changes_before = 0
+        self._at_rest: tuple[int, ...] | None = None
+        """The state of a file that is read as if nobody could write it."""
         # Writing needs the folder, too: the write-ahead log lies beside the file.
         self.read_only = os.access(path, os.F_OK) and not (
             os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
@@ -81,8 +83,8 @@ class Database:
         if self.read_only:
             # WAL needs shared memory beside the file. A store that someone writes has it; at rest
             # it cannot be created, and is not needed.
-            is_in_use = Path(f"{self.path}-wal").exists()
-            mode = "mode=ro" if is_in_use else "mode=ro&immutable=1"
+            self._at_rest = _state_at_rest(self.path)
+            mode = "mode=ro" if self._at_rest is None else "mode=ro&immutable=1"
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?{mode}",
             uri=True,
@@ -209,11 +211,25 @@ class Database:
             if self._connection.in_transaction:
                 yield
                 return
+            self._follow_writers()
             self._connection.execute("BEGIN")
             try:
                 yield
             finally:
                 self._connection.execute("COMMIT")
+
+    def _follow_writers(self) -> None:
+        """Open a file anew that was at rest and is not any more: SQLite takes no notice."""
+        if self._at_rest is None:
+            return
+        try:
+            is_as_it_was = _state_at_rest(self.path) == self._at_rest
+        except OSError:  # it was moved away, and what is open can still be read
+            return
+        if not is_as_it_was:
+            self._connection.close()
+            self._connection = self._connect()
+            self._prepare()
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         """One statement; its rows must be read within ``transaction`` or ``snapshot``."""
@@ -297,6 +313,14 @@ def schema_version(connection: sqlite3.Connection, path: Path) -> int:
             f"{len(_migrations())}; upgrade cognitive-memory-onnx"
         )
     return version
+
+
+def _state_at_rest(path: Path) -> tuple[int, ...] | None:
+    """What changes whenever somebody writes the file; ``None`` while somebody has it open."""
+    if Path(f"{path}-wal").exists():
+        return None
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _identity_of(path: Path) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -19,15 +19,12 @@ _BATCH = 1000
 
 def find_faults(database: Database) -> list[str]:
     """Faults found in the file, each in a line; none if it is sound."""
-    checks: list[Callable[[Database], Iterator[str]]] = [_pages, _memories, _vectors, _connections]
-    if not database.read_only:
-        checks.append(_words)
     faults: list[str] = []
     with database.snapshot():
-        for check in checks[:4]:
+        for check in (_pages, _memories, _vectors, _connections):
             faults += check(database)
-    for check in checks[4:]:
-        faults += check(database)
+    if not database.read_only:
+        faults += _words(database)
     return faults
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from stat import S_ISREG
 from tempfile import mkstemp
 
 from ..core.errors import StorageError, StoreFormatError, StoreFullError, StoreReadOnlyError
@@ -21,6 +22,8 @@ NEW_EPOCH = "UPDATE properties SET value = lower(hex(randomblob(16))) WHERE name
 SECONDS_A_DAY = 86_400
 """Longer than any copy takes."""
 
+_OWN_FILES = ("", "-wal", "-shm", "-journal", "-vectors")
+
 _OTHER_BACKUP = "name a file that 'cognitive-memory backup' wrote"
 
 
@@ -30,8 +33,10 @@ def back_up(database: Database, target: Path) -> int:
     The copy appears whole or not at all, and is checked first. Raises ``StorageError``, and
     ``StoreFormatError`` where the store is damaged.
     """
-    if any(_is_same(target, Path(f"{database.path}{end}")) for end in ("", "-wal", "-shm")):
+    if belongs_to(target, database.path):
         raise StorageError(f"{target} is the store itself; name another file for the backup")
+    target = _replaceable(target)
+    _refuse_log(target)
     fix = f"it was not copied to {target}; restore an earlier backup"
     with _beside(target) as copy:
         with _copying(database.path, copy, fix), closing(sqlite3.connect(copy)) as connection:
@@ -84,11 +89,37 @@ def _size(path: Path) -> int:
     return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
+def belongs_to(target: Path, store: Path) -> bool:
+    """Whether ``target`` is the file of a store, or one that it keeps, or will keep, beside it."""
+    return any(_is_same(target, Path(f"{store}{end}")) for end in _OWN_FILES)
+
+
 def _is_same(target: Path, other: Path) -> bool:
     try:
         return target.samefile(other)
     except OSError:  # one of them does not exist, or cannot be reached, which writing will tell
-        return False
+        return os.path.realpath(target) == os.path.realpath(other)
+
+
+def _replaceable(target: Path) -> Path:
+    """Where a copy is put so that links stay; raises ``StorageError`` for what is no file."""
+    with suppress(OSError):  # it does not exist, or cannot be reached, which writing will tell
+        if target.is_symlink():
+            target = Path(os.path.realpath(target))
+        if not S_ISREG(target.stat().st_mode):
+            raise StorageError(f"{target} is a folder or a device; name a file for the backup")
+    return target
+
+
+def _refuse_log(target: Path) -> None:
+    """Whoever opens a file applies the log beside it, whatever file the log was written for."""
+    for log in (Path(f"{target}-wal"), Path(f"{target}-journal")):
+        with suppress(OSError):  # most have none
+            if log.stat().st_size:
+                raise StorageError(
+                    f"{target} is open as a store, or was when its process was killed, and "
+                    f"{log.name} lies beside it; name another file for the backup"
+                )
 
 
 def _take(source: Path, copy: Path) -> None:

@@ -342,6 +342,12 @@ def test_the_number_of_results_has_limits(system: CognitiveMemorySystem, k: int)
     assert system.search("anything", k=1) == system.search("anything", k=1_000_000) == []
 
 
+@pytest.mark.parametrize("search", ["search", "retrieve_memories"])
+def test_unknown_filters_are_refused(system: CognitiveMemorySystem, search: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"got filters .*; give a MemoryFilter, w"):
+        getattr(system, search)("anything", filters={"tag": "a"})
+
+
 def test_a_long_text_is_found_by_its_end(opened: Open) -> None:
     provider = Provider(words_per_chunk=4)
     system = opened(provider)

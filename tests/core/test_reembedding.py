@@ -565,7 +565,7 @@ def steps(path: Path, count: int) -> int:
     """What SQLite does, in thousands of its steps, to embed ``count`` memories anew."""
     with open_system(path, OLD) as system:
         system.store_experiences(["a text"] * count)
-    database = Database(path, 60)  # writers at full speed leave few gaps
+    database = Database(path)
     done = 0
 
     def step() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import tempfile
@@ -666,6 +667,22 @@ def test_what_can_be_read_once_is_read_once(
     with JsonLinesSource(Pipe(lines), "pipe") as source:
         assert empty.import_memories(source).added == 3
     assert exported(empty) == lines
+
+
+def test_what_cannot_be_copied_is_told() -> None:
+    class Broken(io.BytesIO):
+        """A pipe that ends in an error."""
+
+        def seekable(self) -> bool:
+            return False
+
+        def read(self, _: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    file = Broken()
+    with pytest.raises(SourceError, match=r"cannot copy pipe to a temporary file: Input/output er"):
+        JsonLinesSource(file, "pipe")
+    assert file.closed
 
 
 def test_a_time_with_an_offset_is_the_same_time(

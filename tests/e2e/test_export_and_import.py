@@ -132,6 +132,14 @@ def test_what_cannot_be_written_is_named(cli: Cli) -> None:
     assert Path("/dev/full").exists()
 
 
+def test_a_store_is_not_overwritten_by_its_export(cli: Cli) -> None:
+    before = cli.store.read_bytes()
+    (cli.folder / "link").symlink_to(cli.store)
+    for target in (str(cli.store), f"{cli.store}-wal", f"{cli.store}-vectors", "link"):
+        assert "is the store itself; name another file" in cli.error("export", target)
+    assert cli.store.read_bytes() == before
+
+
 def test_a_failed_export_leaves_the_file_as_it_was(cli: Cli) -> None:
     target = cli.folder / "dump.jsonl"
     target.write_text("before", encoding="utf-8")

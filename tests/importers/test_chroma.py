@@ -180,6 +180,15 @@ def test_the_result_of_get_is_read(tmp_path: Path) -> None:
     }
 
 
+def test_embeddings_that_are_no_list_are_none(tmp_path: Path) -> None:
+    path = write_json(
+        tmp_path / "notes.json", {"ids": ["a"], "documents": ["text"], "embeddings": 5}
+    )
+    memories, losses = taken(path)
+    assert [memory.content for memory in memories] == ["text"]
+    assert losses == {}
+
+
 def test_importing_again_updates_and_never_duplicates(tmp_path: Path) -> None:
     folder = write_chroma(tmp_path / "db", {"a": "first", "b": "second"})
     with open_system(tmp_path / "store.db") as system:

@@ -196,6 +196,17 @@ def test_text_that_is_no_utf8_is_left_out(tmp_path: Path) -> None:
     assert "is no Unicode" in "".join(losses)
 
 
+def test_ids_that_are_numbers_become_texts(tmp_path: Path) -> None:
+    """As a column without a type keeps them."""
+    rows = [{**heimdall_row("a"), "id": number} for number in (1, 2)]
+    edge = {**heimdall_edge("a", "b"), "source_id": 1, "target_id": 2}
+    given = {"memories": rows, "memory_connections": [edge]}
+    schema = HEIMDALL.replace("id TEXT", "id")
+    memories, connections, _ = taken(write_database(tmp_path / "x.db", schema, given))
+    assert [memory.id for memory in memories] == ["1", "2"]
+    assert [(edge.source_id, edge.target_id) for edge in connections] == [("1", "2")]
+
+
 def test_a_missing_time_is_that_of_the_file(tmp_path: Path) -> None:
     path = heimdall(tmp_path, heimdall_row("a", timestamp=None))
     (memory,), _, losses = taken(path)

@@ -98,6 +98,14 @@ def test_what_cannot_be_kept_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_relations_that_are_no_list_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    path.write_text('{"results": [{"id": "a", "memory": "text"}], "relations": 3}')
+    with Mem0Source(str(path)) as source:
+        assert source.check(1000) == 1
+        assert not [what for what in source.losses() if "relations" in what]
+
+
 def test_importing_again_updates_and_never_duplicates(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     with open_system(tmp_path / "store.db") as system:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sqlite3
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from cognitive_memory.storage import current_index, sqlite_vectors
 from cognitive_memory.storage.database import Database
 from cognitive_memory.storage.exact_index import ExactIndex
 from cognitive_memory.storage.maintenance import back_up, restore, vacuum
+from cognitive_memory.storage.row_pages import PAGE_ROWS
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
 from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.testing import make_memory
@@ -114,6 +116,31 @@ def test_a_small_store_has_no_file(path: Path, file: Path) -> None:
     with SQLiteVectorStorage(Database(path)) as storage:
         nearest(storage, rows(19))
     assert not file.exists()
+
+
+def test_the_record_is_read_in_the_memory_of_the_matrix(
+    path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dimension, count = 512, 4_000
+    monkeypatch.setattr(current_index, "READ_AT_ONCE", 100)
+    vectors = np.zeros((count, 1, dimension), dtype=np.float32)
+    vectors[np.arange(count), 0, np.arange(count) % dimension] = 1
+    memories = [make_memory(name) for name in names(0, count)]
+    with closing(Database(path)) as database:
+        storage = SQLiteVectorStorage(database)
+        storage.bind_embedding("test/512", dimension)
+        SQLitePersistence(database).save_memories(memories)
+        storage.store_vectors(memories, list(vectors))
+    reader = opened()
+    tracemalloc.start()
+    try:
+        (hit,) = reader.search_similar(vectors[7, 0], 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert hit.memory_id == "m0007"
+    matrix = PAGE_ROWS * dimension * 4  # a page is reserved as a whole
+    assert peak < matrix + vectors.nbytes / 2
 
 
 def test_what_was_written_since_is_read_from_the_record(

@@ -276,6 +276,31 @@ def test_an_unwritable_store_in_use_is_read_with_its_latest_changes(unwritable: 
         reader.close()
 
 
+def test_an_unwritable_store_at_rest_is_read_anew_once_others_have_written(
+    unwritable: Path,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("two users are needed: one who writes, one who may only read")
+    with bound_by_permissions():
+        reader = SQLitePersistence(Database(unwritable))
+        assert ids(reader)[-1] == "0002"
+    with SQLitePersistence(Database(unwritable)) as writer:
+        writer.save_memories([make_memory("while open")])
+        with bound_by_permissions():
+            assert ids(reader)[-1] == "while open"
+        reader.close()
+    with bound_by_permissions():
+        reader = SQLitePersistence(Database(unwritable))
+    fill(unwritable, 5)
+    with bound_by_permissions():
+        assert ids(reader)[-2:] == ["0004", "while open"]
+    unwritable.parent.chmod(0o755)
+    unwritable.rename(unwritable.with_name("moved.db"))
+    with bound_by_permissions():
+        assert ids(reader)[-2:] == ["0004", "while open"]
+    reader.close()
+
+
 # Full, busy, closed
 
 

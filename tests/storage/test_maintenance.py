@@ -151,6 +151,20 @@ def test_a_backup_replaces_an_older_one(
     assert [name for name in files(tmp_path) if "part" in name] == []
 
 
+def test_a_link_to_a_backup_stays_one(
+    database: Database, system: CognitiveMemorySystem, tmp_path: Path
+) -> None:
+    store(system, "a text")
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "elsewhere" / "real.db")
+    for _ in range(2):
+        back_up(database, link)
+        assert link.is_symlink()
+    assert files(tmp_path / "elsewhere") == ["real.db"]
+    assert contents(tmp_path / "elsewhere" / "real.db") == ["a text"]
+
+
 def test_a_backup_may_be_relative(
     database: Database, system: CognitiveMemorySystem, tmp_path: Path
 ) -> None:
@@ -172,7 +186,7 @@ def test_each_backup_is_one_state_of_a_store_that_is_written(path: Path, tmp_pat
     assert files(tmp_path) == ["copy.db", "store"]
 
 
-@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal", "-vectors"])
 def test_the_store_itself_is_no_place_for_a_backup(
     database: Database, system: CognitiveMemorySystem, tmp_path: Path, end: str
 ) -> None:
@@ -185,10 +199,28 @@ def test_the_store_itself_is_no_place_for_a_backup(
     assert contents(database.path) == ["a text"]
 
 
+@pytest.mark.parametrize("end", ["-wal", "-journal"])
+def test_a_log_of_another_file_is_not_left_beside_a_backup(
+    database: Database, tmp_path: Path, end: str
+) -> None:
+    """Whoever opened the backup would apply it, and read another state than that of the store."""
+    target = tmp_path / "copy.db"
+    back_up(database, target)
+    log = Path(f"{target}{end}")
+    log.write_bytes(b"what a process that was killed has left")
+    before = target.read_bytes()
+    with pytest.raises(StorageError, match=rf"is open as a store, or was .*copy\.db{end} lies"):
+        back_up(database, target)
+    assert target.read_bytes() == before
+    log.write_bytes(b"")
+    back_up(database, target)
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("folder", r"cannot write folder: Is a directory; name another file"),
+        ("folder", r"folder is a folder or a device; name a file for the backup"),
+        ("pipe", r"pipe is a folder or a device; name a file for the backup"),
         ("file/copy.db", r"cannot write in file: .*; name a folder that can be written"),
         ("x" * 300, r"cannot write in \.: File name too long; name "),
         ("/proc/copy.db", r"cannot write in /proc: .*; name a folder that can be written"),
@@ -199,9 +231,10 @@ def test_where_nothing_can_be_written_is_named(
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StorageError, match=message):
         back_up(database, Path(target))
-    assert files(tmp_path) == ["file", "folder", "store"]
+    assert files(tmp_path) == ["file", "folder", "pipe", "store"]
     assert files(tmp_path / "folder") == []
 
 
