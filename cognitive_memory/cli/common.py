@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..core.errors import CognitiveMemoryError, SourceError
+from ..core.errors import CognitiveMemoryError, SourceError, StorageError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -47,6 +47,19 @@ def read_settings() -> Settings:
     from ..core.config import Settings
 
     return Settings()
+
+
+def settings_of_store() -> Settings:
+    """Settings as this process has them; raises ``StorageError`` where there is no store yet."""
+    from ..stores import store_exists
+
+    settings = read_settings()
+    if not store_exists(settings):
+        raise StorageError(
+            f"{settings.store_path} does not exist; the first store creates it: check "
+            "COGNITIVE_MEMORY_DATA_DIR"
+        )
+    return settings
 
 
 def open_system(*, warm_up: bool = False) -> CognitiveSystem:

@@ -19,6 +19,7 @@ from .common import (
     print_result,
     progress_bar,
     read_settings,
+    settings_of_store,
     wrong_usage,
 )
 
@@ -52,7 +53,10 @@ def _export(options: argparse.Namespace) -> int:
 
     if options.json and options.file == STANDARD:
         wrong_usage(options, "--json needs a FILE: standard output holds the export itself")
-    _refuse_store(options.file)
+    settings = read_settings()
+    if settings.storage.record == "sqlite":
+        # Else a mistyped folder would be exported as a new, empty store.
+        _refuse_store(options.file, settings_of_store().store_path)
     with (
         open_system() as system,
         _output(options.file) as output,
@@ -68,10 +72,10 @@ def _export(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _refuse_store(name: str) -> None:
+def _refuse_store(name: str, store: Path) -> None:
     from ..storage.maintenance import belongs_to
 
-    if name != STANDARD and belongs_to(Path(name), read_settings().store_path):
+    if name != STANDARD and belongs_to(Path(name), store):
         raise InvalidInputError(f"{name} is the store itself; name another file for the export")
 
 

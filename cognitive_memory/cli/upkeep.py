@@ -8,11 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import StorageError, StoreFormatError
-from .common import DONE, FAILED, add_command, print_result, progress_bar, read_settings, say
+from ..core.errors import StoreFormatError
+from .common import (
+    DONE,
+    FAILED,
+    add_command,
+    print_result,
+    progress_bar,
+    read_settings,
+    say,
+    settings_of_store,
+)
 
 if TYPE_CHECKING:
-    from ..core.config import Settings
     from ..storage.database import Database
 
 
@@ -50,20 +58,10 @@ def _doctor(options: argparse.Namespace) -> int:
     return DONE if all(each.sound for each in findings) else FAILED
 
 
-def _settings_of_store() -> Settings:
-    """Raises ``StorageError`` where there is no store yet."""
-    from ..stores import store_exists
-
-    settings = read_settings()
-    if not store_exists(settings):
-        raise StorageError(f"{settings.store_path} does not exist; the first store creates it")
-    return settings
-
-
 def _existing_database() -> closing[Database]:
     from ..stores import open_database
 
-    return closing(open_database(_settings_of_store()))
+    return closing(open_database(settings_of_store()))
 
 
 def _backup(options: argparse.Namespace) -> int:
@@ -130,7 +128,7 @@ def _add_reembed(commands: Any) -> None:
 def _reembed(options: argparse.Namespace) -> int:
     from ..factory import create_reembedding
 
-    with create_reembedding(_settings_of_store(), say) as reembedding:
+    with create_reembedding(settings_of_store(), say) as reembedding:
         if options.rollback:
             fingerprint = reembedding.roll_back()
             document: dict[str, Any] = {"fingerprint": fingerprint}

@@ -56,3 +56,11 @@ def checked_rows(provider: EmbeddingProvider, rows: Vector, count: int) -> Vecto
             "COGNITIVE_MEMORY_EMBEDDING__PROVIDER=onnx"
         )
     return rows.astype(np.float32, copy=False)
+
+
+def model_of(fingerprint: str, other: str) -> str:
+    """The setting that brings back the model of ``fingerprint``, where ``other`` is configured."""
+    name = fingerprint.partition("/")[0]
+    if name == other.partition("/")[0]:  # other files, another length or precision
+        name = f"the folder of the {name} that gave them"
+    return f"COGNITIVE_MEMORY_EMBEDDING__MODEL={name}"

@@ -6,27 +6,13 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from ..core.errors import (
-    InvalidInputError,
-    StorageError,
-    StoreBusyError,
-    StoreFormatError,
-    StoreFullError,
-    StoreReadOnlyError,
-)
-
-APPLICATION_ID = 0x434D454D
-"""``CMEM``: marks a SQLite file as one of ours."""
-
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
-DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""Codes of SQLite for a file that cannot be what it should be."""
+from ..core.errors import InvalidInputError, StorageError, StoreBusyError, StoreReadOnlyError
+from .schema import APPLICATION_ID, migrations, schema_version, statements
+from .sqlite_errors import BUSY, held, primary_code, translate
 
 _SYNCHRONOUS = ("full", "normal")
 
@@ -98,31 +84,37 @@ class Database:
     def _prepare(self) -> None:
         version = schema_version(self._connection, self.path)
         if self.read_only:
-            if version < len(_migrations()):
+            if version < len(migrations()):
                 raise StoreReadOnlyError(
                     f"{self.path} has schema {version} and must be migrated to "
-                    f"{len(_migrations())}, but cannot be written"
+                    f"{len(migrations())}, but cannot be written"
                 )
             return
         self._write_ahead()
         self._connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         # On macOS, fsync leaves data in the disk's cache; elsewhere this is without effect.
         self._connection.execute("PRAGMA fullfsync = ON")
-        if version < len(_migrations()):
+        if version < len(migrations()):
             self._migrate()
 
     def _write_ahead(self) -> None:
         while True:
             try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                row = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
             except sqlite3.Error as error:
-                if primary_code(error) not in _BUSY:
+                if primary_code(error) not in BUSY:
                     raise
                 # Another process is opening the new file. The switch waits for nobody, while a
                 # transaction waits for as long as the timeout says.
                 self._connection.execute("BEGIN EXCLUSIVE")
                 self._connection.execute("ROLLBACK")
             else:
+                if row[0] != "wal":
+                    raise StorageError(
+                        f"{self.path} lies on a file system without shared memory, so that readers "
+                        "and writers would wait for each other; set COGNITIVE_MEMORY_DATA_DIR to a "
+                        "folder of a local disk"
+                    )
                 return
 
     def _migrate(self) -> None:
@@ -132,8 +124,8 @@ class Database:
         with self.transaction():
             # Another process may have done it while this one waited for the lock.
             done = schema_version(self._connection, self.path)
-            for number, script in enumerate(_migrations()[done:], done + 1):
-                for statement in _statements(script):
+            for number, script in enumerate(migrations()[done:], done + 1):
+                for statement in statements(script):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version = {number}")
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -258,8 +250,8 @@ class Database:
 
     def _end_waiting(self, status: int, _remaining: int, _total: int) -> None:
         """A copy has waited for the timeout by now, and would do so for ever."""
-        if status in _BUSY:
-            raise StoreBusyError(_held(self.path, self._busy_timeout_seconds))
+        if status in BUSY:
+            raise StoreBusyError(held(self.path, self._busy_timeout_seconds))
 
     def compact(self) -> None:
         """Rewrite the file without free pages, and fold the log into it."""
@@ -289,30 +281,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise _translate(error, self.path, self._busy_timeout_seconds) from error
-
-
-def schema_version(connection: sqlite3.Connection, path: Path) -> int:
-    """0 for an empty file; raises ``StoreFormatError`` for one that is not a store, or newer."""
-    version, application, tables = (
-        int(connection.execute(query).fetchone()[0])
-        for query in (
-            "PRAGMA user_version",
-            "PRAGMA application_id",
-            "SELECT count(*) FROM sqlite_schema",
-        )
-    )
-    if application != APPLICATION_ID and (tables or version):
-        raise StoreFormatError(
-            f"{path} is a database of another application; "
-            "set COGNITIVE_MEMORY_STORAGE__PATH to another file"
-        )
-    if version > len(_migrations()):
-        raise StoreFormatError(
-            f"{path} has schema {version}, this version reads up to "
-            f"{len(_migrations())}; upgrade cognitive-memory-onnx"
-        )
-    return version
+            raise translate(error, self.path, self._busy_timeout_seconds) from error
 
 
 def _state_at_rest(path: Path) -> tuple[int, ...] | None:
@@ -326,58 +295,3 @@ def _state_at_rest(path: Path) -> tuple[int, ...] | None:
 def _identity_of(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino
-
-
-def _translate(error: sqlite3.Error, path: Path, timeout: float) -> StorageError:
-    code = primary_code(error)
-    if code == sqlite3.SQLITE_FULL:
-        return StoreFullError(f"no space left for {path}; free some and try again")
-    if code in _READ_ONLY:
-        return StoreReadOnlyError(
-            f"{path} cannot be opened for writing ({error}); check that it is a file and its "
-            "folder's permissions, or set COGNITIVE_MEMORY_DATA_DIR"
-        )
-    if code in _BUSY:
-        return StoreBusyError(_held(path, timeout))
-    if code == sqlite3.SQLITE_IOERR:
-        return StorageError(
-            f"{path} cannot be read or written ({error}); its disk may be full or failing: "
-            "check both, or set COGNITIVE_MEMORY_DATA_DIR to another"
-        )
-    if code in DAMAGED:
-        return StoreFormatError(
-            f"{path} is not a readable SQLite database ({error}); restore it from a backup, "
-            "or set COGNITIVE_MEMORY_STORAGE__PATH to another file"
-        )
-    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
-        return StorageError(f"{path} was closed; open the store again")
-    return StorageError(f"{path}: {error}")
-
-
-def _held(path: Path, timeout: float) -> str:
-    return (
-        f"{path} was held by another process for {timeout:g} s; try again, or raise "
-        "COGNITIVE_MEMORY_STORAGE__BUSY_TIMEOUT_SECONDS"
-    )
-
-
-def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's code of an error; extended ones carry it in their low byte."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-
-
-@cache
-def _migrations() -> list[str]:
-    # A path, not importlib.resources: that import alone costs a tenth of a cold recall.
-    folder = Path(__file__).parent / "migrations"
-    return [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.sql"))]
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements one by one: ``executescript`` would commit the transaction it runs in."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.embedding import model_of
 from ..core.errors import FingerprintMismatchError, StorageError
 from .database import Database
 
@@ -68,7 +69,7 @@ class Embeddings:
         raise FingerprintMismatchError(
             f"{self._database.path} holds vectors of {serving.fingerprint}, the configured model "
             f"gives {fingerprint}; run 'cognitive-memory reembed' to embed all memories anew, or "
-            f"set COGNITIVE_MEMORY_EMBEDDING__MODEL={serving.fingerprint.partition('/')[0]}, "
+            f"set {model_of(serving.fingerprint, fingerprint)}, "
             "or COGNITIVE_MEMORY_DATA_DIR to another folder"
         )
 

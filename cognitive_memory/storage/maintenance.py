@@ -13,8 +13,10 @@ from stat import S_ISREG
 from tempfile import mkstemp
 
 from ..core.errors import StorageError, StoreFormatError, StoreFullError, StoreReadOnlyError
-from .database import APPLICATION_ID, DAMAGED, Database, primary_code, schema_version
+from .database import Database
 from .outbox import Outbox
+from .schema import APPLICATION_ID, schema_version
+from .sqlite_errors import DAMAGED, primary_code
 
 NEW_EPOCH = "UPDATE properties SET value = lower(hex(randomblob(16))) WHERE name = 'epoch'"
 """Every index that was made of the store is void: what it would catch up from is not there."""

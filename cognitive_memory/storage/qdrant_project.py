@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..core.embedding import model_of
 from ..core.errors import FingerprintMismatchError, StorageError
 from ..core.interfaces import Closing
 from .qdrant_changes import Changes, Transactions
@@ -200,9 +201,9 @@ class QdrantProject(Closing):
             raise FingerprintMismatchError(
                 f"project {self.options.project!r} in Qdrant at {self.options.shown} holds "
                 f"memories embedded by {serving.fingerprint}, the configured model gives "
-                f"{fingerprint}; set COGNITIVE_MEMORY_EMBEDDING__MODEL="
-                f"{serving.fingerprint.partition('/')[0]}, or export the project, import it into "
-                "another one, and set COGNITIVE_MEMORY_QDRANT__PROJECT to that"
+                f"{fingerprint}; set {model_of(serving.fingerprint, fingerprint)}, or export the "
+                "project, import it into another one, and set COGNITIVE_MEMORY_QDRANT__PROJECT to "
+                "that"
             )
         return serving
 

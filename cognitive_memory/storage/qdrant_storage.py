@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.embedding import model_of
 from ..core.errors import FingerprintMismatchError, StorageError
 from ..core.interfaces import VectorStorage
 from ..core.memory import CognitiveMemory, MemoryFilter, VectorHit
@@ -218,7 +219,7 @@ class QdrantStorage(VectorStorage):
             f"project {self._options.project!r} in Qdrant at {self._options.shown} holds vectors "
             f"of {serving.fingerprint}, the configured model gives {fingerprint}; run "
             "'cognitive-memory reembed' to embed all memories anew, or set "
-            f"COGNITIVE_MEMORY_EMBEDDING__MODEL={serving.fingerprint.partition('/')[0]}, "
+            f"{model_of(serving.fingerprint, fingerprint)}, "
             "or COGNITIVE_MEMORY_QDRANT__PROJECT to another name"
         )
 

@@ -105,7 +105,9 @@ def test_back_up_and_restore(cli: Models) -> None:
     "command", [("backup", "copy.db"), ("vacuum",), ("reembed",), ("reembed", "--rollback")]
 )
 def test_there_has_to_be_a_store(cli: Models, command: tuple[str, ...]) -> None:
-    assert cli.error(*command) == f"{cli.store} does not exist; the first store creates it"
+    assert cli.error(*command) == (
+        f"{cli.store} does not exist; the first store creates it: check COGNITIVE_MEMORY_DATA_DIR"
+    )
     assert not cli.data.exists()
     assert not (cli.folder / "copy.db").exists()
 

@@ -22,7 +22,7 @@ from seeded import Item, WordHashProvider, chunks_of, install_provider, open_sto
 
 from cognitive_memory.core.cognitive_system import CognitiveMemorySystem
 from cognitive_memory.core.memory import CognitiveMemory
-from cognitive_memory.storage.database import APPLICATION_ID, _migrations
+from cognitive_memory.storage.schema import APPLICATION_ID, migrations
 
 KILLS_OF_A_STORE = 14
 """After so many another store is begun, so that many kills fall where stores are made."""
@@ -242,7 +242,7 @@ def make_first(path: Path) -> State:
     items = [Item(key=f"base{n}", memory_id=f"old-{n}", words=30) for n in range(20)]
     provider = WordHashProvider()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript(_migrations()[0])
+        connection.executescript(migrations()[0])
         connection.execute("BEGIN")
         for name, value in (
             ("fingerprint", provider.fingerprint),

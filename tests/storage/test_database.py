@@ -29,7 +29,8 @@ from cognitive_memory.core.errors import (
 )
 from cognitive_memory.core.memory import CognitiveMemory
 from cognitive_memory.storage import database as database_module
-from cognitive_memory.storage.database import APPLICATION_ID, Database, _migrations, _statements
+from cognitive_memory.storage.database import Database
+from cognitive_memory.storage.schema import APPLICATION_ID, migrations, statements
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
 from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.storage.words import context_of_row
@@ -99,7 +100,7 @@ def test_a_new_store_names_itself(opened: Open, path: Path) -> None:
     header = path.read_bytes()[:100]
     assert header[:16] == b"SQLite format 3\0"
     assert header[68:72] == b"CMEM" == APPLICATION_ID.to_bytes(4)
-    assert int.from_bytes(header[60:64]) == len(_migrations())
+    assert int.from_bytes(header[60:64]) == len(migrations())
 
 
 def test_an_empty_file_becomes_a_store(opened: Open, path: Path) -> None:
@@ -163,7 +164,7 @@ def test_a_newer_schema_is_refused(opened: Open, path: Path) -> None:
     alter(path, "PRAGMA user_version = 99")
     with pytest.raises(
         StoreFormatError,
-        match=rf"schema 99, this version reads up to {len(_migrations())}; upgrade",
+        match=rf"schema 99, this version reads up to {len(migrations())}; upgrade",
     ):
         opened()
 
@@ -245,7 +246,7 @@ def test_an_unwritable_store_of_an_older_schema_is_refused(unwritable: Path, ver
         bound_by_permissions(),
         pytest.raises(
             StoreReadOnlyError,
-            match=f"schema {version} and must be migrated to {len(_migrations())}",
+            match=f"schema {version} and must be migrated to {len(migrations())}",
         ),
     ):
         Database(unwritable)
@@ -439,9 +440,9 @@ def test_a_script_is_cut_into_its_statements() -> None:
     with closing(sqlite3.connect(":memory:")) as one, closing(sqlite3.connect(":memory:")) as other:
         for connection in (one, other):
             connection.create_function("context_words", 5, context_of_row)
-        for script in _migrations():
+        for script in migrations():
             one.executescript(script)
-            for statement in _statements(script):
+            for statement in statements(script):
                 other.execute(statement)
         schema = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
         assert one.execute(schema).fetchall() == other.execute(schema).fetchall()
@@ -478,7 +479,7 @@ def make_first(path: Path, statements: str = FIRST) -> None:
     """A store as the first release wrote it: schema 1, whose words are those of the texts."""
     path.parent.mkdir(exist_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript(_migrations()[0])
+        connection.executescript(migrations()[0])
         connection.executescript(statements)
         connection.execute("PRAGMA user_version = 1")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -510,7 +511,7 @@ def test_the_check_of_the_words_sees_a_difference(path: Path) -> None:
 def test_memories_of_the_first_schema_are_found_by_what_describes_them(path: Path) -> None:
     make_first(path)
     with SQLitePersistence(Database(path)) as record:
-        assert record.get_statistics()["schema_version"] == len(_migrations())
+        assert record.get_statistics()["schema_version"] == len(migrations())
         for query in ("redis", "May 2026", "Friday", "decision", "größe", "Ada", "blue", "cache"):
             assert found(record, query) == ["old"], query
         for query in ("Thursday 1970", "缓存", "冷"):

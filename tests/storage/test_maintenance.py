@@ -22,8 +22,9 @@ from cognitive_memory.core.errors import (
     StoreFormatError,
     StoreReadOnlyError,
 )
-from cognitive_memory.storage.database import APPLICATION_ID, Database, _migrations
+from cognitive_memory.storage.database import Database
 from cognitive_memory.storage.maintenance import SECONDS_A_DAY, back_up, restore, vacuum
+from cognitive_memory.storage.schema import APPLICATION_ID, migrations
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
 from cognitive_memory.storage.words import context_of_row
 
@@ -398,7 +399,7 @@ def make_older(path: Path, version: int) -> None:
     vector = "00000000" * 2 + "0000803f" + "00000000" * 13
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.create_function("context_words", 5, context_of_row)
-        for number, script in enumerate(_migrations()[:version], 1):
+        for number, script in enumerate(migrations()[:version], 1):
             connection.executescript(script)
             if number == 1:
                 connection.executescript(f"""
@@ -412,7 +413,7 @@ def make_older(path: Path, version: int) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-@pytest.mark.parametrize("version", range(1, len(_migrations()) + 1))
+@pytest.mark.parametrize("version", range(1, len(migrations()) + 1))
 def test_a_backup_of_an_older_schema_is_brought_up_to_date(
     database: Database, system: CognitiveMemorySystem, tmp_path: Path, version: int
 ) -> None:
@@ -480,7 +481,7 @@ BAD_SOURCES: dict[str, tuple[Callable[[Path], object], type[StorageError], str]]
     "of a newer schema": (
         lambda copy: alter(copy, "PRAGMA user_version = 99"),
         StoreFormatError,
-        f"has schema 99, this version reads up to {len(_migrations())}; upgrade cognitive-memory",
+        f"has schema 99, this version reads up to {len(migrations())}; upgrade cognitive-memory",
     ),
     "cut short": (lambda copy: os.truncate(copy, 40_000), StoreFormatError, "not a sound store"),
     "overwritten": (damage, StoreFormatError, "copy.db is "),
