@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from .core.config import Settings
+from .core.embedding import model_of
 from .core.errors import CognitiveMemoryError, ModelNotFoundError
 from .core.model_files import read_model_config
 from .factory import (
@@ -17,6 +18,7 @@ from .factory import (
 )
 from .qdrant_diagnosis import check_qdrant_embedding, check_qdrant_store
 from .qdrant_stores import is_record_in_qdrant
+from .storage.outbox import Outbox
 from .storage.sqlite_persistence import SQLitePersistence
 from .stores import create_vector_storage, open_database, replicate_to_qdrant, store_exists
 
@@ -35,23 +37,27 @@ def diagnose(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
 
     ``repair`` brings a derived index to the state of its record.
     """
-    checks: dict[str, Callable[[Settings], str]] = {
+    replica = _replica if settings.storage.vectors == "qdrant" else _unused_replica
+    checks: dict[str, Callable[[Settings], str | None]] = {
         "model": _model,
         "store": _store,
         "embedding": _embedding,
+        "replica": partial(replica, repair=repair),
     }
     if is_record_in_qdrant(settings):
         checks["store"] = partial(check_qdrant_store, repair=repair)
         checks["embedding"] = lambda given: check_qdrant_embedding(
             given, lambda: _configured_fingerprint(given)
         )
-    elif settings.storage.vectors == "qdrant":
-        checks["replica"] = partial(_replica, repair=repair)
+        del checks["replica"]
     for name, check in checks.items():
         try:
-            yield Finding(name, True, check(settings))
+            detail = check(settings)
         except CognitiveMemoryError as error:
             yield Finding(name, False, str(error))
+        else:
+            if detail is not None:
+                yield Finding(name, True, detail)
 
 
 def _model(settings: Settings) -> str:
@@ -99,8 +105,7 @@ def _embedding(settings: Settings) -> str:
     if stored != configured:
         raise CognitiveMemoryError(
             f"the store holds vectors of {stored}, the configured model gives {configured}; run "
-            "'cognitive-memory reembed', or set COGNITIVE_MEMORY_EMBEDDING__MODEL="
-            f"{stored.partition('/')[0]}"
+            f"'cognitive-memory reembed', or set {model_of(stored, configured)}"
         )
     return f"store and model agree on {stored}"
 
@@ -126,6 +131,24 @@ def _replica(settings: Settings, *, repair: bool) -> str:
             "run 'cognitive-memory doctor --repair'"
         )
     return f"{replica['target']}: {counts}"
+
+
+def _unused_replica(settings: Settings, *, repair: bool) -> str | None:
+    """``None`` where no changes are collected for an index that is not searched."""
+    if not store_exists(settings):
+        return None
+    with closing(open_database(settings)) as database:
+        outbox = Outbox(database)
+        target = outbox.target()
+        if target is None:
+            return None
+        if repair:
+            outbox.end()
+            return f"changes are no longer collected for {target}"
+    return (
+        f"changes are collected for {target}, which is not searched; "
+        "'cognitive-memory doctor --repair' ends that"
+    )
 
 
 def _configured_fingerprint(settings: Settings) -> str:

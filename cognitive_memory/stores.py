@@ -120,6 +120,5 @@ def replicate_to_qdrant(settings: Settings, database: Database) -> ReplicatedVec
         outbox,
         replica,
         replication,
-        is_writing=lambda: database.writing,
         flush_seconds=settings.qdrant.flush_seconds,
     )

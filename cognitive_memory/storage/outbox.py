@@ -32,6 +32,8 @@ class Backlog:
     """Whether it has held all of the store once, and nothing else."""
     entries: list[Entry]
     """The oldest changes that it does not know, in order."""
+    is_uncommitted: bool
+    """Whether this was seen from within a transaction that writes."""
 
 
 class Outbox:
@@ -95,6 +97,7 @@ class Outbox:
                 self._database.get_property(_TARGET),
                 self._database.get_property(_BUILDING) is None,
                 [Entry(*row) for row in rows],
+                self._database.writing,
             )
 
     def target(self) -> str | None:
@@ -108,6 +111,16 @@ class Outbox:
             is_begun = self._database.get_property(_TARGET) == target
             table = "outbox" if is_begun else "memories"
             return int(self._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def unknown(self, memory_ids: Sequence[str]) -> list[str]:
+        """Those that no memory has."""
+        with self._database.snapshot():
+            rows = self._database.execute(
+                "SELECT value FROM json_each(?) "
+                "WHERE NOT EXISTS (SELECT 1 FROM memories WHERE id = value)",
+                [json.dumps(list(memory_ids))],
+            ).fetchall()
+        return [str(row[0]) for row in rows]
 
     def add(self, memory_ids: Sequence[str]) -> None:
         """Let these memories wait, too, whether they exist or not."""

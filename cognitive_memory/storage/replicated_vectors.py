@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,14 +23,16 @@ MAX_WAITING = 1000
 ROUNDING = 1e-6
 """By how much the scores of the derived index may differ from those of the record."""
 
+SCORED_AT_ONCE = 1000
+"""Memories whose vectors are read together."""
+
 
 class ReplicatedVectorStorage(VectorStorage):
     """Writes to ``record``; lets ``replica`` find what is near, and ranks it as the record does.
 
     What was stored is found at once: changes that the replica does not know yet are looked up in
     the record. An outage of the replica delays nothing and loses nothing: the record answers, and
-    ``notices`` says so. ``outbox`` is of the record, and ``is_writing`` says whether a transaction
-    of it is open. ``replica`` is used, and closed, with ``replication``.
+    ``notices`` says so. ``outbox`` is that of the record; ``replication`` closes ``replica``.
     """
 
     def __init__(
@@ -41,7 +43,6 @@ class ReplicatedVectorStorage(VectorStorage):
         replica: ReplicaIndex,
         replication: Replication,
         *,
-        is_writing: Callable[[], bool],
         flush_seconds: float = 2.0,
     ) -> None:
         self._record = record
@@ -49,7 +50,6 @@ class ReplicatedVectorStorage(VectorStorage):
         self._outbox = outbox
         self._replica = replica
         self._replication = replication
-        self._is_writing = is_writing
         self._flush_seconds = flush_seconds
 
     def bind_embedding(self, fingerprint: str, dimension: int) -> None:
@@ -89,16 +89,14 @@ class ReplicatedVectorStorage(VectorStorage):
         min_score: float | None = None,
     ) -> list[list[VectorHit]]:
         """The same for each row of ``queries`` (n, dim) float32."""
-        # Within a transaction nobody waits for a network, and nothing of it is in the replica.
-        if not self._is_writing():
-            backlog = self._outbox.look(MAX_WAITING + 1)
-            obstacle = self._obstacle(backlog)
-            if backlog.entries or obstacle is not None:
-                self._replication.wake()
-            if obstacle is None and k > 0:
-                found = self._search_replica(backlog, queries, k, filters, min_score)
-                if found is not None:
-                    return found
+        backlog = self._outbox.look(MAX_WAITING + 1)
+        obstacle = self._obstacle(backlog)
+        if backlog.entries or obstacle is not None:
+            self._replication.wake()
+        if obstacle is None and k > 0:
+            found = self._search_replica(backlog, queries, k, filters, min_score)
+            if found is not None:
+                return found
         return self._record.search_similar_batch(queries, k, filters, min_score)
 
     def get_vectors(self, memory_ids: Sequence[str]) -> dict[str, Vector]:
@@ -119,14 +117,13 @@ class ReplicatedVectorStorage(VectorStorage):
         return [f"degraded: {obstacle}; the embedded index answers, {waiting}"]
 
     def get_statistics(self) -> dict[str, Any]:
-        """Under ``replica``: where it is, how many changes wait for it, and its last fault."""
-        return {
-            "replica": {
-                "target": self._replication.target,
-                "pending": self._pending(self._outbox.look(0)),
-                "fault": self._replication.fault or self._outbox.fault(),
-            }
-        }
+        """Under ``replica``: where it is, how many changes wait for it, and why, if it failed."""
+        pending = self._pending(self._outbox.look(0))
+        fault = self._replication.fault
+        if fault is None and pending:
+            fault = self._outbox.fault()
+        replica = {"target": self._replication.target, "pending": pending, "fault": fault}
+        return {"replica": replica}
 
     def reconcile(self, *, repair: bool) -> Difference:
         """What differs between the record and the replica; with ``repair`` it is sent again.
@@ -143,12 +140,16 @@ class ReplicatedVectorStorage(VectorStorage):
         found = compare(self._memories, self._record, self._replica, waiting)
         if repair:
             self._replication.drain(found.ids)
+        elif not found.ids and self._obstacle(backlog) is None:
+            self._replica.count()  # It is all there; it must be found, too.
         return found
 
     def close(self) -> None:
         """Send what waits, for as long as that may take, and close both."""
-        self._replication.close(self._flush_seconds)
-        self._record.close()
+        try:
+            self._replication.close(self._flush_seconds)
+        finally:
+            self._record.close()
 
     def _pending(self, backlog: Backlog) -> int:
         if backlog.serving is None:
@@ -157,6 +158,8 @@ class ReplicatedVectorStorage(VectorStorage):
 
     def _obstacle(self, backlog: Backlog) -> str | None:
         """Why the replica cannot answer."""
+        if backlog.is_uncommitted:
+            return "a transaction is open"  # It knows nothing of it, and nobody may wait for it.
         if self._replication.fault is not None:
             return self._replication.fault
         if backlog.serving is None:
@@ -188,17 +191,16 @@ class ReplicatedVectorStorage(VectorStorage):
         except StorageError as error:
             self._replication.report_failure(error)
             return None
-        if self._outbox.target() != backlog.target:
-            return None
-        changed = self._matching(waiting, filters)
-        return [
-            self._rank(
-                query,
-                changed.union(hit.memory_id for hit in hits if hit.memory_id not in waiting),
-                min_score,
-            )[:k]
-            for query, hits in zip(rows, found, strict=True)
-        ]
+        with self._memories.snapshot():
+            now = self._outbox.look(0)
+            if (now.serving, now.target) != (backlog.serving, backlog.target):
+                return None
+            changed = self._matching(waiting, filters)
+            ranked = []
+            for query, hits in zip(rows, found, strict=True):
+                named = changed | ({hit.memory_id for hit in hits} - waiting)
+                ranked.append(self._rank(query, named, min_score)[:k])
+            return ranked
 
     def _matching(self, waiting: set[str], filters: MemoryFilter | None) -> set[str]:
         """Those that meet the filters now."""
@@ -212,11 +214,15 @@ class ReplicatedVectorStorage(VectorStorage):
         self, query: Vector, memory_ids: set[str], min_score: float | None
     ) -> list[VectorHit]:
         """Best first, ties by id, with the scores of the record."""
+        ids = sorted(memory_ids)
         ranked = []
-        for memory_id, rows in self._record.get_vectors(sorted(memory_ids)).items():
-            # As the exact index does, so that a score does not depend on where it was found.
-            scores = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1).clip(-1, 1)
-            best = int(scores.argmax())
-            if min_score is None or scores[best] >= min_score:
-                ranked.append(VectorHit(memory_id, float(scores[best]), best))
+        for start in range(0, len(ids), SCORED_AT_ONCE):
+            held = self._record.get_vectors(ids[start : start + SCORED_AT_ONCE])
+            for memory_id, rows in held.items():
+                # As the exact index does: a score does not depend on where it was found.
+                scores = (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+                best = int(scores.argmax())
+                score = min(1.0, max(-1.0, float(scores[best])))
+                if min_score is None or score >= min_score:
+                    ranked.append(VectorHit(memory_id, score, best))
         return sorted(ranked, key=lambda hit: (-hit.score, hit.memory_id))

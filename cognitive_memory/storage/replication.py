@@ -15,9 +15,10 @@ import numpy as np
 
 from ..core.errors import CognitiveMemoryError, StorageError, StoreBusyError
 from ..core.interfaces import MemoryStorage, ReplicaIndex, VectorStorage
-from .database import Database, primary_code
+from .database import Database
 from .embeddings import Embedding
 from .outbox import Backlog, Outbox
+from .sqlite_errors import primary_code
 
 BATCH = 256
 """Memories sent together."""
@@ -65,7 +66,7 @@ class Replication:
         self._process = os.getpid()
         self._wake = Event()
         self._turn = Lock()
-        self._judging = Lock()
+        self._state = Lock()
         self._thread: Thread | None = None
         self._deadline: float | None = None
         self._failures = 0
@@ -80,9 +81,10 @@ class Replication:
         """Say that there is something to do, to a thread that begins with the first time."""
         if os.getpid() != self._process:
             return  # A fork has neither the thread nor the right to use what was opened before it.
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = Thread(target=self._run, name="replication", daemon=True)
-            self._thread.start()
+        with self._state:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = Thread(target=self._run, name="replication", daemon=True)
+                self._thread.start()
         self._wake.set()
 
     def attempt(self) -> bool:
@@ -103,8 +105,11 @@ class Replication:
                         return False
                     is_more = self._apply_batch()
             self._recover()
+        except StoreBusyError:
+            return False  # Others write to the record, which is no fault of the replica.
         except CognitiveMemoryError as error:
-            self._fail(error)
+            with self._state:
+                self._fail(error)
             self._share_fault()
             return False
         return is_more
@@ -120,6 +125,7 @@ class Replication:
                     f"another process applies the changes of {self._database.path} to the derived "
                     "index; try again when it is done"
                 )
+            self._bound = None  # See what is there, whether or not something waits.
             serving = self._outbox.look(0).serving
             if resent and serving is not None:
                 self._replica.bind_embedding(serving.fingerprint, serving.dimension)
@@ -131,8 +137,9 @@ class Replication:
 
     def report_failure(self, error: CognitiveMemoryError) -> None:
         """Use the replica no more until an attempt in the background finds that it answers."""
-        if self.fault is None:
-            self._fail(error)
+        with self._state:
+            if self.fault is None:  # Of many that fail at once, the first counts.
+                self._fail(error)
         self.wake()
 
     def close(self, flush_seconds: float) -> None:
@@ -178,13 +185,15 @@ class Replication:
             ids = [entry.memory_id for entry in backlog.entries]
             memories = self._memories.get_memories(ids)
             vectors = self._record.get_vectors(ids)
-        if backlog.serving is None or not (self._has_work(backlog) or self.fault):
+        if backlog.serving is None:
             return False
         target = self.target_of(backlog.serving)
+        is_bound = self._bound == target and self.fault is None
+        if is_bound and not self._has_work(backlog):
+            return False
         if backlog.target != target:
             self._outbox.begin(target)
             return True
-        is_bound = self._bound == target and self.fault is None
         self._bound = None  # Unless it answers.
         if not is_bound and not self._bind(backlog.serving, is_filled=backlog.is_complete):
             self._outbox.begin(target)
@@ -208,10 +217,9 @@ class Replication:
 
         So what is in use never finds what the record does not have.
         """
-        surplus: list[str] = []
-        for ids in self._replica.iterate_ids():
-            known = {memory.id for memory in self._memories.get_memories(ids)}
-            surplus += [memory_id for memory_id in ids if memory_id not in known]
+        surplus = [
+            each for ids in self._replica.iterate_ids() for each in self._outbox.unknown(ids)
+        ]
         if surplus:
             self._outbox.add(surplus)
             return True
@@ -228,7 +236,7 @@ class Replication:
             self._replica.check_embedding(backlog.serving.fingerprint)
             probe = np.eye(1, backlog.serving.dimension, dtype=np.float32)[0]
             self._replica.search_similar(probe, 1)
-        with self._judging:
+        with self._state:
             self.fault = None
             self._failures = 0
             self._retry_at = 0.0
@@ -236,15 +244,14 @@ class Replication:
         _log.warning("the derived index can be used again")
 
     def _fail(self, error: CognitiveMemoryError) -> None:
-        """Pause, longer each time."""
-        with self._judging:
-            if self.fault is None:
-                _log.warning("the derived index cannot be used: %s", error)
-            self.fault = str(error)
-            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self._failures)
-            self._failures = min(self._failures + 1, 10)
-            # Half of it by chance, so that many processes do not come back all at once.
-            self._retry_at = self._clock() + pause * (0.5 + 0.5 * self._jitter())
+        """Pause, longer each time; within ``_state``."""
+        if self.fault is None:
+            _log.warning("the derived index cannot be used: %s", error)
+        self.fault = str(error)
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        # Half of it by chance, so that many processes do not come back all at once.
+        self._retry_at = self._clock() + pause * (0.5 + 0.5 * self._jitter())
 
     def _share_fault(self) -> None:
         """For ``status`` in other processes; the record may be busy or full, which is no matter."""
