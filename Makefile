@@ -67,7 +67,7 @@ qdrant: export COVERAGE_FILE = .coverage-qdrant
 qdrant: $(VENV)-qdrant/.ready  ## the Qdrant adapter, tested in an environment that has its client
 	$(VENV)-qdrant/bin/python -m coverage erase
 	$(VENV)-qdrant/bin/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report= --cov-fail-under=0 tests/qdrant
-	$(VENV)-qdrant/bin/python -m coverage report --include='cognitive_memory/storage/qdrant_*' --omit=none
+	$(VENV)-qdrant/bin/python -m coverage report --omit=none --include='*/qdrant_*,*/replicat*,*/reconciliation.py,*/outbox.py'
 
 lock: $(VENV)/.dev  ## renew the hashed requirements
 	$(BIN)/python scripts/lock.py

@@ -277,7 +277,7 @@ class QdrantSettings(_Group):
     How a collection is kept (shards, replicas, HNSW, quantization) applies when it is made.
     """
 
-    url: str | None = setting(None, web_address, "server; default: path, or in memory")
+    url: str | None = setting(None, web_address, "server; without one, path")
     path: Path | None = setting(None, path, "folder of the client's local mode, without a server")
     api_key: str | None = setting(None, text, "key of the server", secret=True)
     collection: str = setting("memories", identifier, "first part of the collections' names")

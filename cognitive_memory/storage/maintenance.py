@@ -24,7 +24,7 @@ NEW_EPOCH = "UPDATE properties SET value = lower(hex(randomblob(16))) WHERE name
 SECONDS_A_DAY = 86_400
 """Longer than any copy takes."""
 
-_OWN_FILES = ("", "-wal", "-shm", "-journal", "-vectors")
+_OWN_FILES = ("", "-wal", "-shm", "-journal", "-vectors", "-replication")
 
 _OTHER_BACKUP = "name a file that 'cognitive-memory backup' wrote"
 

@@ -55,7 +55,7 @@ def lose_everything(server: Server) -> None:
 
 @dataclass
 class Pair:
-    """A record and its replica. ``wait_for`` is who applies the outbox."""
+    """A record and its replica; ``kind`` says who applies the outbox."""
 
     path: Path
     url: str

@@ -187,7 +187,7 @@ def test_each_backup_is_one_state_of_a_store_that_is_written(path: Path, tmp_pat
     assert files(tmp_path) == ["copy.db", "store"]
 
 
-@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal", "-vectors"])
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal", "-vectors", "-replication"])
 def test_the_store_itself_is_no_place_for_a_backup(
     database: Database, system: CognitiveMemorySystem, tmp_path: Path, end: str
 ) -> None:
