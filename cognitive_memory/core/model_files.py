@@ -12,7 +12,7 @@ import json
 import mmap
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -48,22 +48,39 @@ class ModelConfig:
     source: Mapping[str, str]
     """``weights_sha256`` and ``tokenizer_sha256``, and where they came from."""
     files: Mapping[str, FileRecord]
+    architecture: str = "bert"
+    """``model_type`` of the published ``config.json``."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """What stands before a text: ``query`` before questions, ``document`` before all others."""
+    dimensions: tuple[int, ...] = ()
+    """Shorter lengths to which a vector may be cut (Matryoshka training), without ``dimension``."""
+    parameters_sha256: str | None = None
+    """Of the weights as they are computed with, where they are no longer those of the source."""
+    precision_map: Mapping[str, str] = field(default_factory=dict)
+    """Which part of the model is kept in which precision, where they differ."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """What was measured beside the fp32 model before this one was accepted."""
     format: int = FORMAT
 
     @property
     def fingerprint(self) -> str:
         """Two models with the same fingerprint give the same vectors.
 
-        It covers what decides the vectors (weights, tokenizer, pooling, length, precision) and
-        not how the graph is laid out, so another converter version keeps a store valid.
+        It covers what decides the vectors (weights, tokenizer, pooling, length, precision,
+        prompts) and not how the graph is laid out, so another converter version keeps a store
+        valid.
         """
-        parts = (
+        parts = [
             self.source["weights_sha256"],
             self.source["tokenizer_sha256"],
             self.pooling,
             str(self.max_length),
             self.precision,
-        )
+        ]
+        # Only where there are any: a store of a model without them keeps its fingerprint.
+        parts += [f"{kind}={prompt}" for kind, prompt in sorted(self.prompts.items())]
+        if self.parameters_sha256 is not None:
+            parts.append(self.parameters_sha256)
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
         return f"{self.name}/{self.precision}/{self.dimension}/{digest}"
 
@@ -83,6 +100,7 @@ def read_model_config(folder: Path) -> ModelConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
+        values["dimensions"] = tuple(values.get("dimensions", ()))
         config = ModelConfig(**values, files=files)
         config.fingerprint  # noqa: B018  a config without its hashes is no config
     except FileNotFoundError:
