@@ -26,15 +26,14 @@ import numpy as np
 import onnx
 from corpus import paragraphs
 from numpy.typing import NDArray
-from onnx import TensorProto
 from published_model import published_model
 
 from cognitive_memory.core.resources import usable_cores
 from cognitive_memory.encoding.batching import pad_batch, plan_batches
 from cognitive_memory.encoding.runtime import import_runtime, open_session
 from cognitive_memory.encoding.tokenization import TextTokenizer
-from cognitive_memory.models.bert_graph import FUSED_DOMAIN, BertGraph
 from cognitive_memory.models.convert import write_runtime_file
+from cognitive_memory.models.encoder_graph import FUSED_DOMAIN, EncoderGraph
 
 MAX_LENGTH = 256
 BUDGET, BATCH = 512, 32
@@ -45,7 +44,7 @@ Floats = NDArray[np.float32]
 Batches = list[NDArray[np.intp]]
 
 
-class SkipNorm(BertGraph):
+class SkipNorm(EncoderGraph):
     """Residual and layer norm in one operator."""
 
     def add_and_norm(self, values: str, residual: str, name: str) -> str:
@@ -56,17 +55,15 @@ class SkipNorm(BertGraph):
         return self.op("SkipLayerNormalization", inputs, domain=FUSED_DOMAIN, epsilon=self.epsilon)
 
 
-class MultiHead(BertGraph):
+class MultiHead(EncoderGraph):
     """Matrix products for query, key and value, and attention without them."""
 
-    def attention_mask(self, mask: str) -> str:
-        return self.op("Cast", [mask], to=TensorProto.INT32)
-
-    def attention(self, tokens: str, mask: str, prefix: str) -> str:
-        parts = [f"{prefix}self.{name}" for name in ("query", "key", "value")]
+    def attention(self, tokens: str, mask: str, number: int) -> str:
+        parts = [self.name(number, part) for part in self.family.projections]
         projected = [self.product(tokens, part) for part in parts]
         bias = self.constant(
-            f"{prefix}self.bias", np.concatenate([self.weight(f"{part}.bias") for part in parts])
+            self.name(number, "query_key_value.bias"),
+            np.concatenate([self.weight(f"{part}.bias") for part in parts]),
         )
         return self.op(
             "MultiHeadAttention",
@@ -76,15 +73,15 @@ class MultiHead(BertGraph):
         )
 
 
-class Unmasked(BertGraph):
+class Unmasked(EncoderGraph):
     """Attention without a mask: exact only where nothing is padded, the least that it can cost."""
 
-    def attention_mask(self, mask: str) -> str:
-        del mask
+    def attention_mask(self, mask: str, window: int | None = None) -> str:
+        del mask, window
         return ""
 
 
-class FlatProducts(BertGraph):
+class FlatProducts(EncoderGraph):
     """Bias inside the matrix product (Gemm on rows of tokens)."""
 
     def dense(self, inputs: str, name: str) -> str:
@@ -183,12 +180,12 @@ def write_forms(source: Path, folder: Path) -> dict[str, Path]:
     weights = load_file(source / "model.safetensors")
     config: Mapping[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
     kinds = {
-        "shipped: Attention, BiasGelu, Add + LayerNormalization": (BertGraph, True),
+        "shipped: Attention, BiasGelu, Add + LayerNormalization": (EncoderGraph, True),
         "SkipLayerNormalization": (SkipNorm, True),
         "MultiHeadAttention": (MultiHead, True),
         "Attention without mask (not exact where padded)": (Unmasked, True),
         "Gemm with bias": (FlatProducts, True),
-        "standard operators": (BertGraph, False),
+        "standard operators": (EncoderGraph, False),
     }
     found = {}
     for number, (name, (kind, fused)) in enumerate(kinds.items()):

@@ -158,7 +158,8 @@ def check_model_file(folder: Path, config: ModelConfig, name: str) -> Path:
 
     Raises ``ModelIntegrityError``.
     """
-    fix = f"run 'cognitive-memory model pull {config.name}' to replace it"
+    command = "distill" if config.precision == "static" else "pull"
+    fix = f"run 'cognitive-memory model {command} {config.name}' to replace it"
     if name not in config.files:
         raise ModelIntegrityError(f"{folder / CONFIG_FILE} does not list {name}; {fix}")
     check_file(folder / name, config.files[name], fix)
@@ -192,8 +193,9 @@ class ModelFolder:
 
     @property
     def runtime_graph(self) -> str:
-        """Name of the graph as ONNX Runtime loads it fastest."""
-        return f"{self.config.name}.ort"
+        """Name of the graph as ONNX Runtime loads it fastest; some models have one graph only."""
+        prepared = f"{self.config.name}.ort"
+        return prepared if prepared in self.config.files else self.graph
 
     def begin_check(self, name: str) -> None:
         """Check a file in the background: hashing needs no interpreter lock."""

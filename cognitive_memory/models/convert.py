@@ -7,7 +7,6 @@ moved there: what is under a model's name is whole and exact.
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 import tempfile
 import time
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from ..core.errors import ConversionError
 from ..core.model_files import TOKENIZER_FILE, ModelConfig, check_file, record_file
@@ -23,21 +21,29 @@ from ..encoding.runtime import import_runtime, runtime_errors
 from .registry import ModelRecipe
 from .verify import check_golden
 
-CONVERTER = "cognitive_memory graph builder 1"
+CONVERTER = "cognitive_memory graph builder 2"
 EXPORTERS = ("builder", "torch")
 SECONDS_A_DAY = 86_400
 SOURCE_FILES = ("model.safetensors", "tokenizer.json", "config.json")
+ARCHITECTURE_FILE = "config.json"
+"""As it was published: what ``architecture.read_architecture`` reads."""
+
+
+def graph_files(name: str) -> tuple[str, ...]:
+    """What a model folder cannot do without, beside its ``model_config.json``."""
+    return (f"{name}.onnx", f"{name}.ort", TOKENIZER_FILE)
 
 
 def model_files(name: str) -> tuple[str, ...]:
-    """The files of a model folder beside its ``model_config.json``."""
-    return (f"{name}.onnx", f"{name}.ort", TOKENIZER_FILE)
+    """The files of a folder that was converted here: with the architecture, to build it anew."""
+    return (*graph_files(name), ARCHITECTURE_FILE)
 
 
 def check_source(source: Path, recipe: ModelRecipe) -> None:
     """Raise ``ModelIntegrityError`` unless ``source`` holds the recipe's files, byte for byte."""
+    commit = f" at {recipe.revision[:8]}" if recipe.revision else ""
     for name, expected in recipe.files.items():
-        check_file(source / name, expected, f"get {recipe.repository} at {recipe.revision[:8]}")
+        check_file(source / name, expected, f"get {recipe.repository}{commit}")
 
 
 def convert_model(
@@ -46,7 +52,8 @@ def convert_model(
     """Convert the weights in ``source`` into the model folder ``target``, replacing it.
 
     Raises ``ModelIntegrityError`` for source files that are not the recipe's, and
-    ``ConversionError`` when the result is not exact; ``target`` is then as it was.
+    ``ConversionError`` when weights, config and recipe differ, the builder does not know the
+    architecture, or the result is not exact; ``target`` is then as it was.
     """
     check_source(source, recipe)
     with replacing(target) as folder:
@@ -56,12 +63,13 @@ def convert_model(
             opset = export_graph(source, folder / f"{recipe.name}.onnx", recipe)
             runtime_source = folder / f"{recipe.name}.onnx"
         else:
-            opset = _write_graphs(source, folder, recipe.name)
+            opset = _write_graphs(source, folder, recipe)
             runtime_source = folder / "fused.onnx"
         write_runtime_file(runtime_source, folder / f"{recipe.name}.ort")
         (folder / "fused.onnx").unlink(missing_ok=True)
         (folder / TOKENIZER_FILE).parent.mkdir()
         shutil.copyfile(source / "tokenizer.json", folder / TOKENIZER_FILE)
+        shutil.copyfile(source / "config.json", folder / ARCHITECTURE_FILE)
         config = _describe(source, folder, recipe, opset, exporter)
         config.write(folder)
         check_golden(folder, config)
@@ -117,22 +125,19 @@ def _put_in_place(folder: Path, target: Path, retired: Path) -> None:
         return
 
 
-def _write_graphs(source: Path, folder: Path, name: str) -> int:
+def _write_graphs(source: Path, folder: Path, recipe: ModelRecipe) -> int:
     import onnx
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
-    from .bert_graph import OPSET, build_graph
+    from .encoder_graph import OPSET, build_graph
+    from .published import check_published, read_published_config, read_weights
 
+    weights, config = read_weights(source), read_published_config(source)
+    check_published(source, recipe, weights)
+    portable = folder / f"{recipe.name}.onnx"
+    for path, fused in ((portable, False), (folder / "fused.onnx", True)):
+        onnx.save(build_graph(weights, config, fused=fused, pooling=recipe.pooling), path)
     try:
-        weights = load_file(source / "model.safetensors")
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    except (SafetensorError, ValueError) as error:
-        raise ConversionError(f"{source} holds no readable model: {error}") from None
-    for path, fused in ((f"{name}.onnx", False), ("fused.onnx", True)):
-        onnx.save(build_graph(weights, config, fused=fused), folder / path)
-    try:
-        onnx.checker.check_model(str(folder / f"{name}.onnx"), full_check=True)
+        onnx.checker.check_model(str(portable), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(f"{source} makes no valid graph: {error}") from None
     return OPSET
@@ -156,10 +161,14 @@ def write_runtime_file(graph: Path, target: Path) -> None:
 def _describe(
     source: Path, folder: Path, recipe: ModelRecipe, opset: int, exporter: str
 ) -> ModelConfig:
-    model: dict[str, Any] = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    from .published import read_published_config
+
+    def digest(name: str) -> str:
+        return (recipe.files.get(name) or record_file(source / name)).sha256
+
     return ModelConfig(
         name=recipe.name,
-        dimension=int(model["hidden_size"]),
+        dimension=recipe.dimension,
         max_length=recipe.max_length,
         pooling=recipe.pooling,
         precision="fp32",
@@ -168,10 +177,13 @@ def _describe(
         onnxruntime=import_runtime().__version__,
         source={
             "repository": recipe.repository,
-            "revision": recipe.revision,
+            "revision": recipe.revision or "unknown",
             "license": recipe.license,
-            "weights_sha256": recipe.files["model.safetensors"].sha256,
-            "tokenizer_sha256": recipe.files["tokenizer.json"].sha256,
+            "weights_sha256": digest("model.safetensors"),
+            "tokenizer_sha256": digest("tokenizer.json"),
         },
         files={name: record_file(folder / name) for name in model_files(recipe.name)},
+        architecture=str(read_published_config(source).get("model_type")),
+        prompts=recipe.prompts,
+        dimensions=recipe.dimensions,
     )

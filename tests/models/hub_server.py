@@ -23,6 +23,10 @@ class Hub:
     """How often a transfer of the largest file breaks off half-way."""
     resumes: bool = True
     """Whether a transfer that broke off can be taken up again; if not, the answer is 500."""
+    branch: str = "main"
+    """Another name for ``revision``."""
+    announced: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 that large files are said to have."""
     portal: bool = False
     """Whether everything is answered by a page that asks to log in."""
     requests: list[str] = field(default_factory=list)
@@ -66,9 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server.hub
         given = self.headers.get("Range", "")
         hub.requests.append(f"{self.command} {self.path} {given}".rstrip())
-        content = hub.files.get(
-            self.path.removeprefix(f"/{hub.repository}/resolve/{hub.revision}/")
-        )
+        name = self.path
+        for revision in (hub.revision, hub.branch):
+            name = name.removeprefix(f"/{hub.repository}/resolve/{revision}/")
+        content = hub.files.get(name)
         if hub.portal:
             self._send(200, b"<html>Please log in.</html>", body)
         elif hub.status != 200 or content is None:
@@ -78,10 +83,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             start = int(given.removeprefix("bytes=").rstrip("-") or 0)
             headers = {
-                "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
+                "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
                 "X-Repo-Commit": hub.revision,
                 "Accept-Ranges": "bytes",
             }
+            if name in hub.announced:
+                headers["X-Linked-Etag"] = f'"{hub.announced[name]}"'
+                headers["X-Linked-Size"] = str(len(content))
             if given:
                 last = len(content) - 1
                 headers["Content-Range"] = f"bytes {start}-{last}/{len(content)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,15 @@ from cognitive_memory.encoding.batching import pad_batch, plan_batches
 from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
 from cognitive_memory.encoding.runtime import import_runtime
 from cognitive_memory.encoding.tokenization import TextTokenizer
-from cognitive_memory.models.bert_graph import build_graph
-from cognitive_memory.models.convert import _put_in_place, check_source, convert_model, replacing
+from cognitive_memory.models.convert import (
+    ARCHITECTURE_FILE,
+    _put_in_place,
+    check_source,
+    convert_model,
+    replacing,
+)
+from cognitive_memory.models.encoder_graph import build_graph, stored_weights
+from cognitive_memory.models.fetch import pull_model
 from cognitive_memory.models.registry import ModelRecipe, get_recipe
 from cognitive_memory.models.verify import TOLERANCE, GoldenSet, verify_model
 
@@ -146,7 +154,13 @@ def test_model_folder_is_described_and_nothing_else_is_in_it(
         "pooling": "mean",
         "precision": "fp32",
         "opset": 17,
-        "converter": "cognitive_memory graph builder 1",
+        "converter": "cognitive_memory graph builder 2",
+        "architecture": "bert",
+        "prompts": {},
+        "dimensions": [],
+        "parameters_sha256": None,
+        "precision_map": {},
+        "quality": {},
         "onnxruntime": import_runtime().__version__,
         "format": 1,
         "source": {
@@ -165,12 +179,14 @@ def test_model_folder_is_described_and_nothing_else_is_in_it(
             f"{NAME}.onnx",
             f"{NAME}.ort",
             TOKENIZER_FILE,
+            ARCHITECTURE_FILE,
             CONFIG_FILE,
         }
     )
     for name, record in files.items():
         assert FileRecord(**record) == record_file(converted / name)
     assert record_file(converted / TOKENIZER_FILE) == recipe.files["tokenizer.json"]
+    assert record_file(converted / ARCHITECTURE_FILE) == recipe.files["config.json"]
 
 
 def test_files_can_be_read_by_others(converted: Path) -> None:
@@ -238,6 +254,62 @@ def test_converted_folder_gives_the_vectors_of_its_weights(source: Path, target:
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_of_fewer_bits_are_read(source: Path, target: Path, dtype: str) -> None:
+    config = tiny_config()
+    kind = onnx.helper.tensor_dtype_to_np_dtype(getattr(onnx.TensorProto, dtype.upper()))
+    weights = {name: value.astype(kind) for name, value in tiny_weights(config).items()}
+    convert_model(source, target, write_source(source, config, weights))
+    graph = onnx.load(target / "tiny.onnx")
+    stored = stored_weights(graph, config)
+    name = "encoder.layer.1.output.dense.weight"
+    assert stored[name].dtype == np.float32
+    assert np.array_equal(stored[name], weights[name].astype(np.float32))
+
+
+def test_the_description_has_what_the_recipe_says(source: Path, target: Path) -> None:
+    recipe = replace(
+        recipe_of(source), prompts={"query": "find: "}, dimensions=(16, 8), pooling="cls"
+    )
+    config = convert_model(source, target, recipe)
+    assert (config.prompts, config.dimensions, config.pooling) == (
+        {"query": "find: "},
+        (16, 8),
+        "cls",
+    )
+    assert read_model_config(target) == config
+
+
+def test_a_recipe_without_hashes_records_those_of_the_files(source: Path, target: Path) -> None:
+    pinned = recipe_of(source)
+    config = convert_model(source, target, replace(pinned, files={}, revision=None))
+    assert config.source["weights_sha256"] == pinned.files["model.safetensors"].sha256
+    assert config.source["tokenizer_sha256"] == pinned.files["tokenizer.json"].sha256
+    assert config.fingerprint == convert_model(source, target, pinned).fingerprint
+
+
+def test_a_folder_of_the_first_converter_is_replaced(
+    source_dir: Path, converted: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    old = models / NAME
+    shutil.copytree(converted, old)
+    (old / ARCHITECTURE_FILE).unlink()
+    config = read_model_config(old)
+    files = {name: record for name, record in config.files.items() if name != ARCHITECTURE_FILE}
+    replace(config, files=files, converter="cognitive_memory graph builder 1").write(old)
+    # What is there can still be used …
+    with ONNXEmbeddingProvider(old) as provider:
+        before = provider.encode("a text")
+    # … and brought up to date.
+    pull_model(NAME, models, source=source_dir, offline=True)
+    assert read_model_config(old).converter == "cognitive_memory graph builder 2"
+    assert (old / ARCHITECTURE_FILE).is_file()
+    with ONNXEmbeddingProvider(old) as provider:
+        assert np.array_equal(provider.encode("a text"), before)
+        assert provider.fingerprint == config.fingerprint
+
+
 # What is not converted
 
 
@@ -245,11 +317,16 @@ def test_converted_folder_gives_the_vectors_of_its_weights(source: Path, target:
     ("changes", "message"),
     [
         (
-            {"model_type": "roberta"},
-            r"model_type='roberta' is not supported .*\(supported: 'bert'\); try --exporter torch$",
+            {"model_type": "mpnet"},
+            r"model_type='mpnet' is not .*\(supported: 'bert', .*\); try --exporter torch$",
         ),
         ({"model_type": None}, "model_type=None is not supported"),
-        ({"hidden_act": "gelu_new"}, r"hidden_act='gelu_new' is not .*\(supported: 'gelu'\)"),
+        (
+            {"hidden_act": "quick_gelu"},
+            r"hidden_act='quick_gelu' is not .*\(supported: 'gelu', .*'silu', 'swish'\)",
+        ),
+        ({"hidden_act": ["gelu"]}, r"hidden_act=\['gelu'\] is not supported"),
+        ({"is_decoder": True}, r"is_decoder=True is not supported .*\(supported: False\)"),
         (
             {"position_embedding_type": "relative_key"},
             r"position_embedding_type='relative_key' is not .*\(supported: 'absolute'\)",
@@ -258,6 +335,19 @@ def test_converted_folder_gives_the_vectors_of_its_weights(source: Path, target:
             {"num_hidden_layers": 3},
             r"the weights hold no 'encoder\.layer\.2\.\S+'; a BERT encoder of 3 layers is expected",
         ),
+        (
+            {"num_hidden_layers": 1},
+            r"config\.json says 1 layers, the weights hold more \('encoder\.layer\.1\.\S+'\)",
+        ),
+        (
+            {"hidden_size": 48},
+            r"word_embeddings\.weight has shape \(56, 32\), .* it would be \(any, 48\)$",
+        ),
+        (
+            {"intermediate_size": 60},
+            r"0\.intermediate\.dense\.weight has shape \(64, 32\), .* it would be \(60, 32\)$",
+        ),
+        ({"hidden_size": "32"}, "config.json has hidden_size='32'; a positive number is expected"),
         (
             {"num_attention_heads": 5},
             "hidden_size=32 is not a multiple of num_attention_heads=5",
@@ -301,6 +391,35 @@ def test_a_missing_size_is_named(key: str) -> None:
         build_graph(weights, config, fused=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dimension": 384}, "the recipe of tiny has dimension 384, the weights have 32$"),
+        (
+            {"max_length": 25},
+            "the recipe of tiny has max_length 25, the model has positions for 24 tokens$",
+        ),
+        ({"pooling": "max"}, r"pooling 'max' is not supported \(supported: mean, cls, last\)$"),
+    ],
+)
+def test_a_recipe_that_is_not_the_models_leaves_the_target_as_it_was(
+    source: Path, target: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConversionError, match=message):
+        convert_model(source, target, replace(recipe_of(source), **changes))
+    assert_untouched(target)
+
+
+def test_tokens_without_a_row_leave_the_target_as_it_was(source: Path, target: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer.add_tokens(["beyond"])
+    tokenizer.save(str(source / "tokenizer.json"))
+    message = "the tokenizer of tiny gives token ids up to 56, the word table has 56 rows$"
+    with pytest.raises(ConversionError, match=message):
+        convert_model(source, target, recipe_of(source))
+    assert_untouched(target)
+
+
 def with_hash(recipe: ModelRecipe, name: str, digest: str) -> ModelRecipe:
     record = FileRecord(digest, recipe.files[name].bytes)
     return replace(recipe, files={**recipe.files, name: record})
@@ -328,8 +447,24 @@ def test_weights_of_another_shape_leave_the_target_as_it_was(source: Path, targe
     weights = tiny_weights(config)
     weights["encoder.layer.1.output.dense.weight"] = np.zeros((7, 5), dtype=np.float32)
     recipe = write_source(source, config, weights)
-    with pytest.raises(ConversionError, match="makes no valid graph: "):
+    message = r"1\.output\.dense\.weight has shape \(7, 5\), by config\.json it would be \(32, 64\)"
+    with pytest.raises(ConversionError, match=message):
         convert_model(source, target, recipe)
+    assert_untouched(target)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "[" * 100_000])
+def test_a_config_that_is_no_object_is_named(source: Path, target: Path, content: str) -> None:
+    (source / "config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ConversionError, match=r"holds no readable model: config\.json"):
+        convert_model(source, target, recipe_of(source))
+    assert_untouched(target)
+
+
+def test_a_tokenizer_that_is_none_is_named(source: Path, target: Path) -> None:
+    (source / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConversionError, match=r"tokenizer\.json is not a tokenizer: "):
+        convert_model(source, target, recipe_of(source))
     assert_untouched(target)
 
 
@@ -354,7 +489,7 @@ def test_other_vectors_leave_the_target_as_it_was(
     config = tiny_config(hidden, layers=1)
     write_source(source, config, tiny_weights(config))
     with pytest.raises(ConversionError, match=message):
-        convert_model(source, target, recipe_of(source, NAME))
+        convert_model(source, target, recipe_of(source, NAME, hidden))
     assert_untouched(target)
 
 
@@ -364,7 +499,7 @@ def test_vectors_that_are_no_numbers_leave_the_target_as_it_was(source: Path, ta
     weights["embeddings.LayerNorm.bias"][:] = np.nan
     write_source(source, config, weights)
     with pytest.raises(ConversionError, match="differs from its golden vectors by nan"):
-        convert_model(source, target, recipe_of(source, NAME))
+        convert_model(source, target, recipe_of(source, NAME, 384))
     assert_untouched(target)
 
 

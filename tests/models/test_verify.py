@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_bert import tiny_config, tiny_weights, write_source
+from tokenizers import Tokenizer
 
 from cognitive_memory.core.errors import ConversionError, EmbeddingError, ModelIntegrityError
 from cognitive_memory.core.interfaces import EmbeddingProvider
-from cognitive_memory.core.model_files import TOKENIZER_FILE, read_model_config
+from cognitive_memory.core.model_files import TOKENIZER_FILE, read_model_config, record_file
 from cognitive_memory.core.similarity import Vector, normalize
 from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
 from cognitive_memory.models.convert import convert_model
@@ -99,13 +101,19 @@ def test_a_missing_file_is_found(linked_model: Path, name: str) -> None:
 def test_weights_that_do_not_fit_the_tokenizer_fail_at_inference(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = {**tiny_config(), "vocab_size": 10}
+    config, folder = tiny_config(), tmp_path / "tiny"
     recipe = write_source(tmp_path / "source", config, tiny_weights(config))
-    convert_model(tmp_path / "source", tmp_path / "tiny", recipe)
-    with ONNXEmbeddingProvider(tmp_path / "tiny") as provider:
+    described = convert_model(tmp_path / "source", folder, recipe)
+    # Conversion refuses this; a folder may come from elsewhere.
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    tokenizer.add_tokens(["beyond"])
+    tokenizer.save(str(folder / TOKENIZER_FILE))
+    record = record_file(folder / TOKENIZER_FILE)
+    replace(described, files={**described.files, TOKENIZER_FILE: record}).write(folder)
+    with ONNXEmbeddingProvider(folder) as provider:
         assert provider.encode("a").shape == (32,)
         with pytest.raises(EmbeddingError, match=r"inference on \(1, 3\) tokens failed: "):
-            provider.encode("z")
+            provider.encode("beyond")
     assert capfd.readouterr() == ("", "")
 
 

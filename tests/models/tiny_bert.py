@@ -70,11 +70,16 @@ def write_source(folder: Path, config: Mapping[str, Any], weights: Weights) -> M
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    _tokenizer().save(str(folder / "tokenizer.json"))
-    return recipe_of(folder)
+    write_tokenizer(folder / "tokenizer.json")
+    return recipe_of(folder, dimension=config["hidden_size"])
 
 
-def recipe_of(folder: Path, name: str = "tiny") -> ModelRecipe:
+def write_tokenizer(path: Path) -> None:
+    """A ``tokenizer.json`` of single letters."""
+    _tokenizer().save(str(path))
+
+
+def recipe_of(folder: Path, name: str = "tiny", dimension: int = 32) -> ModelRecipe:
     """A recipe for the files in ``folder`` as they are now."""
     return ModelRecipe(
         name=name,
@@ -83,6 +88,7 @@ def recipe_of(folder: Path, name: str = "tiny") -> ModelRecipe:
         license="MIT",
         pooling="mean",
         max_length=MAX_LENGTH,
+        dimension=dimension,
         files={file: record_file(folder / file) for file in SOURCE_FILES},
         package=None,
     )
