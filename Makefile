@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash lint types imports bare bench lock torch qdrant clean ci
+.PHONY: help demo test crash lint types imports bare bench lock torch qdrant openvino clean ci
 
 help:  ## list the tasks
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -69,10 +69,22 @@ qdrant: $(VENV)-qdrant/.ready  ## the Qdrant adapter, tested in an environment t
 	$(VENV)-qdrant/bin/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report= --cov-fail-under=0 tests/qdrant
 	$(VENV)-qdrant/bin/python -m coverage report --omit=none --include='*/qdrant_*,*/replicat*,*/reconciliation.py,*/outbox.py'
 
+$(VENV)-openvino/.ready: requirements/build.txt requirements/dev.txt requirements/openvino.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-openvino
+	$(VENV)-openvino/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt -r requirements/dev.txt -r requirements/openvino.txt
+	$(VENV)-openvino/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+openvino: export COVERAGE_FILE = .coverage-openvino
+openvino: $(VENV)-openvino/.ready  ## the OpenVINO provider, tested in an environment that has it
+	$(VENV)-openvino/bin/python -m coverage erase
+	$(VENV)-openvino/bin/python -m pytest --cov --cov-report= --cov-fail-under=0 tests/on_openvino
+	$(VENV)-openvino/bin/python -m coverage report --omit=none --include='*/openvino_*'
+
 lock: $(VENV)/.dev  ## renew the hashed requirements
 	$(BIN)/python scripts/lock.py
 
-ci: test qdrant lint types imports bare demo  ## everything that must hold before a merge
+ci: test qdrant openvino lint types imports bare demo  ## everything that must hold before a merge
 
 clean:  ## remove what the other tasks made
-	rm -rf $(VENV) $(VENV)-torch $(VENV)-qdrant .coverage .coverage-qdrant .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-qdrant $(VENV)-openvino .coverage .coverage-qdrant .coverage-openvino .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

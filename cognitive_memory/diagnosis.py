@@ -11,11 +11,9 @@ from .core.config import Settings
 from .core.embedding import model_of
 from .core.errors import CognitiveMemoryError, ModelNotFoundError
 from .core.model_files import read_model_config
-from .factory import (
-    ONNX_PROVIDERS,
-    create_embedding_provider,
-    model_folder,
-)
+from .factory import create_embedding_provider
+from .model_folders import model_folder
+from .providers import GRAPH_PROVIDERS
 from .qdrant_diagnosis import check_qdrant_embedding, check_qdrant_store
 from .qdrant_stores import is_record_in_qdrant
 from .storage.outbox import Outbox
@@ -61,7 +59,7 @@ def diagnose(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> str:
-    if settings.embedding.provider not in ONNX_PROVIDERS:
+    if settings.embedding.provider not in GRAPH_PROVIDERS:
         return f"{_configured_fingerprint(settings)} of provider {settings.embedding.provider}"
     from .models.verify import verify_model
 
@@ -153,7 +151,7 @@ def _unused_replica(settings: Settings, *, repair: bool) -> str | None:
 
 def _configured_fingerprint(settings: Settings) -> str:
     """Without a pull: a check brings nothing here."""
-    if settings.embedding.provider in ONNX_PROVIDERS:
-        return read_model_config(model_folder(settings)).fingerprint
+    if settings.embedding.provider in GRAPH_PROVIDERS:
+        read_model_config(model_folder(settings))  # raises where there is none
     with create_embedding_provider(settings) as provider:
         return provider.fingerprint

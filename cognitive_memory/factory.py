@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .core.config import Settings
-from .core.errors import ModelIntegrityError
-from .core.model_files import CONFIG_FILE, ModelFolder
-from .selection import select
+from .model_folders import Report
+from .providers import create_embedding_provider
 
 if TYPE_CHECKING:
     from .core.interfaces import (
@@ -23,12 +20,13 @@ if TYPE_CHECKING:
     )
     from .core.reembedding import Reembedding
 
-PROVIDER_GROUP = "cognitive_memory.embedding_providers"
-
-ONNX_PROVIDERS = ("onnx", "sentence-bert")
-
-Report = Callable[[str], None]
-"""Called with one line about what happens."""
+__all__ = [
+    "Report",
+    "create_embedding_provider",
+    "create_loaders",
+    "create_reembedding",
+    "create_system",
+]
 
 
 def create_system(
@@ -148,44 +146,6 @@ def _create_retrieval(
     )
 
 
-def create_embedding_provider(
-    settings: Settings, report: Report | None = None, *, warm_up: bool = False
-) -> EmbeddingProvider:
-    """The provider that ``embedding.provider`` names; an entry point is called with settings.
-
-    Raises ``ConfigurationError`` that lists the known names.
-    """
-
-    def onnx(_: Settings) -> EmbeddingProvider:
-        return _onnx_provider(settings, report, warm_up or settings.embedding.warm_up)
-
-    provider = select(
-        settings,
-        settings.embedding.provider,
-        dict.fromkeys(ONNX_PROVIDERS, onnx),
-        PROVIDER_GROUP,
-        "COGNITIVE_MEMORY_EMBEDDING__PROVIDER",
-    )
-    return _cached(provider, settings)
-
-
-def _cached(provider: EmbeddingProvider, settings: Settings) -> EmbeddingProvider:
-    memory_bytes = settings.embedding.cache_bytes
-    disk_bytes = settings.embedding.disk_cache_bytes
-    if not memory_bytes and not disk_bytes:
-        return provider
-    from .encoding.cache import CachedEmbeddingProvider
-
-    disk = None
-    if disk_bytes:
-        from .encoding.disk_cache import DiskCache
-
-        disk = DiskCache(settings.model_folder / "embedding_cache.db", disk_bytes)
-    # A text that is too long has another vector for each way of dealing with it.
-    variant = f"/{settings.embedding.overflow}"
-    return CachedEmbeddingProvider(provider, memory_bytes=memory_bytes, disk=disk, variant=variant)
-
-
 def create_loaders() -> list[MemoryLoader]:
     """A loader for each kind of source."""
     from .loaders import (
@@ -196,58 +156,3 @@ def create_loaders() -> list[MemoryLoader]:
     )
 
     return [MarkdownMemoryLoader(), TextLoader(), ConversationLoader(), GitHistoryLoader()]
-
-
-def model_folder(settings: Settings, model: str | None = None) -> Path:
-    """Where a model, by default the configured one, is or will be.
-
-    A folder that was named is taken as it is, a name is looked up in the models folder.
-    """
-    given = Path(model or settings.embedding.model)
-    if given.is_absolute() or holds_model(given):
-        return given
-    return settings.model_folder / given.name
-
-
-def holds_model(folder: Path) -> bool:
-    """Whether a model is there; raises ``ModelIntegrityError`` where nobody may look."""
-    try:
-        return (folder / CONFIG_FILE).is_file()
-    except OSError as error:
-        raise ModelIntegrityError(
-            f"{folder} cannot be read: {error.strerror}; check its permissions, "
-            "or set COGNITIVE_MEMORY_MODELS_DIR"
-        ) from None
-
-
-def prepare_model(settings: Settings, report: Report | None = None) -> Path:
-    """The folder of the configured model, pulled first if it is not there."""
-    folder = model_folder(settings)
-    if holds_model(folder) or Path(settings.embedding.model).is_absolute():
-        return folder
-    from .models.fetch import pull_model
-
-    return pull_model(folder.name, settings.model_folder, offline=settings.offline, report=report)
-
-
-def _onnx_provider(settings: Settings, report: Report | None, warm_up: bool) -> EmbeddingProvider:
-    model = ModelFolder(lambda: prepare_model(settings, report))
-    warm_up = warm_up and holds_model(model_folder(settings))
-    optimization = settings.embedding.optimization
-    if warm_up:
-        # Hashing runs beside the imports that follow, which take as long.
-        model.begin_check(model.runtime_graph if optimization == "all" else model.graph)
-    from .encoding.onnx_provider import ONNXEmbeddingProvider
-
-    provider = ONNXEmbeddingProvider(
-        model,
-        token_budget=settings.embedding.token_budget,
-        batch_size=settings.embedding.batch_size,
-        workers=settings.embedding.workers,
-        threads=settings.embedding.threads,
-        optimization=optimization,
-        overflow=settings.embedding.overflow,
-    )
-    if warm_up:
-        provider.warm_up()
-    return provider

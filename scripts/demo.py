@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from cognitive_memory import CognitiveMemoryError, Settings
-from cognitive_memory.factory import create_system, prepare_model
+from cognitive_memory.factory import create_system
+from cognitive_memory.model_folders import prepare_model
 from cognitive_memory.rendering import render_results, render_status
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -26,9 +26,10 @@ def main() -> None:
     compile_lock("runtime", "pyproject.toml")
     compile_lock("build", "requirements/build.in")
     compile_lock("dev", "--group", "dev", "-c", "requirements/runtime.txt")
-    # Installed beside both of them, by `make qdrant`.
+    # Installed beside both of them, by `make qdrant` and `make openvino`.
     beside = ("-c", "requirements/runtime.txt", "-c", "requirements/dev.txt")
     compile_lock("qdrant", "pyproject.toml", "--extra", "qdrant", *beside)
+    compile_lock("openvino", "pyproject.toml", "--extra", "openvino", *beside)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,16 +17,13 @@ from cognitive_memory.core.errors import (
     ModelNotFoundError,
 )
 from cognitive_memory.core.memory import ConnectionType, MemoryConnection
+from cognitive_memory.core.model_files import read_model_config
 from cognitive_memory.diagnosis import Finding, diagnose
 from cognitive_memory.encoding.cache import CachedEmbeddingProvider
 from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
-from cognitive_memory.factory import (
-    PROVIDER_GROUP,
-    create_embedding_provider,
-    create_loaders,
-    model_folder,
-    prepare_model,
-)
+from cognitive_memory.factory import create_embedding_provider, create_loaders
+from cognitive_memory.model_folders import model_folder, prepare_model
+from cognitive_memory.providers import PROVIDER_GROUP
 from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.stores import VECTORS_GROUP
 
@@ -202,11 +201,11 @@ def test_an_unknown_provider_is_answered_with_the_known_ones(install: Install) -
     with pytest.raises(ConfigurationError) as error:
         create_embedding_provider(settings)
     start = "COGNITIVE_MEMORY_EMBEDDING__PROVIDER='openai' is not known; known: "
-    assert str(error.value) == f"{start}onnx, sentence-bert"
+    assert str(error.value) == f"{start}onnx, openvino, sentence-bert, static"
     install(PROVIDER_GROUP, {"lengths": "memory_plugin_module:Lengths"})
     with pytest.raises(ConfigurationError) as error:
         create_embedding_provider(settings)
-    assert str(error.value) == f"{start}lengths, onnx, sentence-bert"
+    assert str(error.value) == f"{start}lengths, onnx, openvino, sentence-bert, static"
 
 
 def test_an_unknown_vector_storage_is_answered_with_the_known_ones(
@@ -301,6 +300,74 @@ def test_where_the_model_is_looked_for(
     assert model_folder(Settings(models_dir=models), "other") == models / "other"
 
 
+@pytest.mark.parametrize(
+    ("precision", "name"),
+    [
+        (None, MODEL),
+        ("fp32", MODEL),
+        ("bf16", MODEL),
+        ("fp16", f"{MODEL}-fp16"),
+        ("int8", f"{MODEL}-int8"),
+    ],
+)
+def test_each_stored_precision_has_a_folder(
+    tmp_path: Path, linked_model: Path, precision: str | None, name: str
+) -> None:
+    settings = Settings(models_dir=tmp_path, embedding={"precision": precision})
+    assert model_folder(settings) == tmp_path / name
+    assert model_folder(settings, MODEL) == tmp_path / MODEL, "named, so not the configured one"
+    given = {"precision": precision, "model": str(linked_model)}
+    assert model_folder(Settings(embedding=given)) == linked_model
+
+
+def test_a_folder_given_as_the_model_has_the_precision_that_was_asked_for(
+    linked_model: Path,
+) -> None:
+    for precision in (None, "fp32"):
+        given = {"model": str(linked_model), "precision": precision}
+        with create_embedding_provider(Settings(embedding=given)) as provider:
+            assert provider.fingerprint.startswith(f"{MODEL}/fp32/384/")
+    settings = Settings(embedding={"model": str(linked_model), "precision": "int8"})
+    message = f"PRECISION='int8', but the model in {linked_model} is fp32; name another model"
+    with (
+        create_embedding_provider(settings) as provider,
+        pytest.raises(ConfigurationError, match=message),
+    ):
+        provider.encode("text")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"precision": "bf16"}, "PRECISION='bf16' is computed by OpenVINO alone; set .*openvino"),
+        (
+            {"precision": "bf16", "device": "openvino"},
+            "PRECISION='bf16' is computed by OpenVINO alone; set .*PROVIDER=openvino",
+        ),
+        (
+            {"provider": "openvino", "precision": "int8"},
+            "on the processor; got precision int8, device auto; set .*PROVIDER=onnx",
+        ),
+        ({"provider": "openvino", "device": "cuda"}, "got precision fp32, device cuda"),
+        ({"device_memory_mb": 10, "device": "cpu"}, "limits cuda and tensorrt, not cpu"),
+        ({"provider": "openvino", "device_memory_mb": 10}, "limits cuda and tensorrt, not cpu"),
+    ],
+)
+def test_what_no_provider_computes_is_refused_at_once(wanted: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        create_embedding_provider(Settings(embedding=wanted))
+
+
+def test_a_cut_embedding_is_another_one_to_the_doctor(linked_model: Path, tmp_path: Path) -> None:
+    replace(read_model_config(linked_model), dimensions=(128,)).write(linked_model)
+    whole = {"model": str(linked_model)}
+    with create_system(Settings(embedding=whole)) as system:
+        system.store_experience("We dropped Redis.")
+    cut = Settings(embedding={**whole, "dimension": 128})
+    faults = [each.detail for each in diagnose(cut) if each.check == "embedding"]
+    assert "the configured model gives all-MiniLM-L6-v2/fp32/128/" in faults[0]
+
+
 def test_a_model_given_as_a_folder_is_used_where_it_is(
     linked_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,7 +384,9 @@ def test_a_model_given_as_a_folder_is_used_where_it_is(
 def test_a_model_is_prepared_once_it_is_missing(models_dir: Path, tmp_path: Path) -> None:
     told: list[str] = []
     assert prepare_model(Settings(models_dir=models_dir), told.append) == models_dir / MODEL
-    with pytest.raises(ModelNotFoundError, match="unknown model 'nope'; known: all-MiniLM-L6-v2"):
+    with pytest.raises(
+        ModelNotFoundError, match=r"unknown model 'nope'; known: .*all-MiniLM-L6-v2"
+    ):
         prepare_model(Settings(models_dir=tmp_path, embedding={"model": "nope"}), told.append)
     assert told == []
 

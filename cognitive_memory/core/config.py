@@ -28,6 +28,7 @@ ALIASES: Mapping[str, str] = {
     "SQLITE_PATH": f"{PREFIX}STORAGE__PATH",
     "SENTENCE_BERT_MODEL": f"{PREFIX}EMBEDDING__MODEL",
     "EMBEDDING_BATCH_SIZE": f"{PREFIX}EMBEDDING__BATCH_SIZE",
+    "EMBEDDING_DEVICE": f"{PREFIX}EMBEDDING__DEVICE",
     "QDRANT_URL": f"{PREFIX}QDRANT__URL",
     "QDRANT_API_KEY": f"{PREFIX}QDRANT__API_KEY",
 }
@@ -196,8 +197,22 @@ class _Group:
 class EmbeddingSettings(_Group):
     """How text becomes vectors."""
 
-    provider: str = setting("onnx", text, "onnx, sentence-bert, or an installed entry point")
+    provider: str = setting(
+        "onnx", text, "onnx, sentence-bert, openvino, static, or an installed entry point"
+    )
     model: str = setting("all-MiniLM-L6-v2", model_name, "model name, or a folder of a ready model")
+    precision: str | None = setting(
+        None, choice("fp32", "fp16", "bf16", "int8"), "default: fp32, or what a given folder holds"
+    )
+    device: str = setting(
+        "auto",
+        choice("auto", "cpu", "cuda", "tensorrt", "coreml", "openvino"),
+        "what computes; only auto may choose",
+    )
+    device_memory_mb: int = setting(0, whole(0), "most memory on cuda or tensorrt, 0: no limit")
+    dimension: int | None = setting(
+        None, whole(1), "shorter vectors, of a length the model is trained for"
+    )
     token_budget: int = setting(512, whole(1), "tokens in one inference, padding included")
     batch_size: int = setting(32, whole(1), "texts in one inference, at most")
     workers: int = setting(0, whole(0), "inferences at once; 0: one for each usable core")

@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import EmbeddingError
 from .interfaces import EmbeddingProvider
-from .similarity import UNIT_TOLERANCE, Vector
+from .similarity import Vector, first_unsound
 
 
 def embed_texts(provider: EmbeddingProvider, texts: Sequence[str]) -> list[Vector]:
@@ -45,13 +45,11 @@ def checked_rows(provider: EmbeddingProvider, rows: Vector, count: int) -> Vecto
             f"{provider.fingerprint} gave {shape} for {count} texts, expected an array of shape "
             f"{expected}; correct the provider, or set COGNITIVE_MEMORY_EMBEDDING__PROVIDER=onnx"
         )
-    with np.errstate(over="ignore"):
-        lengths = np.linalg.norm(rows, axis=1)
-    sound = np.abs(lengths - 1) <= UNIT_TOLERANCE  # also False for NaN
-    if not sound.all():
-        place = int(sound.argmin())
+    found = first_unsound(rows)
+    if found is not None:
+        place, length = found
         raise EmbeddingError(
-            f"{provider.fingerprint} gave a vector of length {lengths[place]:.3g} for text "
+            f"{provider.fingerprint} gave a vector of length {length:.3g} for text "
             f"{place + 1} of {count}, expected 1; correct the provider, or set "
             "COGNITIVE_MEMORY_EMBEDDING__PROVIDER=onnx"
         )
@@ -59,8 +57,14 @@ def checked_rows(provider: EmbeddingProvider, rows: Vector, count: int) -> Vecto
 
 
 def model_of(fingerprint: str, other: str) -> str:
-    """The setting that brings back the model of ``fingerprint``, where ``other`` is configured."""
-    name = fingerprint.partition("/")[0]
-    if name == other.partition("/")[0]:  # other files, another length or precision
-        name = f"the folder of the {name} that gave them"
-    return f"COGNITIVE_MEMORY_EMBEDDING__MODEL={name}"
+    """What to set, so that the model of ``fingerprint`` is back where ``other`` is configured."""
+    (name, *parts), (other_name, *other_parts) = fingerprint.split("/"), other.split("/")
+    if name != other_name:
+        return f"COGNITIVE_MEMORY_EMBEDDING__MODEL={name}"
+    if len(parts) == len(other_parts) == 3 and parts[0] != other_parts[0]:
+        if "static" in (parts[0], other_parts[0]):
+            provider = "static" if parts[0] == "static" else "onnx"
+            return f"COGNITIVE_MEMORY_EMBEDDING__PROVIDER={provider}"
+        return f"COGNITIVE_MEMORY_EMBEDDING__PRECISION={parts[0]}"
+    # Other files, or another length.
+    return f"COGNITIVE_MEMORY_EMBEDDING__MODEL to the folder of the {name} that gave them"

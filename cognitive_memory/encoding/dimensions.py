@@ -177,6 +177,6 @@ def _follows(elements: tuple[str, ...], following: Sequence[Entry | None], place
 
 def _check(texts: Sequence[str]) -> None:
     # Imported when used: the extractor alone does not need the provider's module.
-    from .onnx_provider import check_texts
+    from .texts import check_texts
 
     check_texts(texts)

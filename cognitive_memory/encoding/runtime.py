@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelIntegrityError
+from .devices import CPU, ProviderOptions
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -34,12 +35,16 @@ def import_runtime() -> ModuleType:
 
 
 def open_session(
-    graph: Path, threads: int, optimization: str = "all"
+    graph: Path,
+    threads: int,
+    optimization: str = "all",
+    providers: Sequence[ProviderOptions] = ((CPU, {}),),
 ) -> onnxruntime.InferenceSession:
     """A session on a checked file; raises ``ModelIntegrityError``.
 
     ``threads`` work on one inference. A ``.ort`` file is already optimized; ``optimization``
-    says how far a ``.onnx`` file is on loading.
+    says how far a ``.onnx`` file is on loading. Which ``providers`` could be loaded,
+    ``session.get_providers()`` tells; one that raises a ``RuntimeError`` is not caught.
     """
     runtime = import_runtime()
     levels = runtime.GraphOptimizationLevel
@@ -50,6 +55,10 @@ def open_session(
     # Threads spin between the operators of one inference, a fifth faster than waking them anew,
     # and sleep as soon as it ends.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Exact 8-bit products also where there is no VNNI (see core/processor.py). It is a rewriting
+    # of the graph, so it takes a .onnx file and the level "extended"; where products are exact
+    # anyway it does nothing.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     if graph.suffix == ".ort":
         options.graph_optimization_level = levels.ORT_DISABLE_ALL
         # Weights are used where the file is mapped, not copied.
@@ -63,51 +72,15 @@ def open_session(
             "all": levels.ORT_ENABLE_ALL,
         }[optimization]
     try:
-        return runtime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(
+            # Its own fallback prints to standard output and goes on without the device.
+            str(graph),
+            options,
+            providers=list(providers),
+            enable_fallback=0,
+        )
     except runtime_errors() as error:
         raise ModelIntegrityError(f"{graph} cannot be loaded: {error}") from None
-
-
-class Sessions:
-    """The sessions on one graph: for one inference on many threads, and for many on one each.
-
-    Both map the same file, but each prepares its own copy of some weights, so neither is opened
-    before it is needed. Thread-safe.
-    """
-
-    def __init__(self, locate: Callable[[], Path], threads: int, optimization: str) -> None:
-        """``locate`` gives the checked graph; it is called when the first session is opened."""
-        self._locate = locate
-        self._threads = threads
-        self._optimization = optimization
-        self._lock = Lock()
-        self._opened: dict[int, onnxruntime.InferenceSession] = {}
-
-    @property
-    def single(self) -> onnxruntime.InferenceSession:
-        """Lowest latency: all threads work on one inference at a time."""
-        return self._open(self._threads)
-
-    @property
-    def bulk(self) -> onnxruntime.InferenceSession:
-        """Highest throughput: inferences of one thread each run side by side."""
-        return self._open(1)
-
-    def close(self) -> None:
-        """Let go of the sessions; those in use end with their last inference."""
-        with self._lock:
-            self._opened.clear()
-
-    def abandon(self) -> None:
-        """Keep the sessions from ever being destroyed, for a process that lost their threads."""
-        for session in self._opened.values():
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
-
-    def _open(self, threads: int) -> onnxruntime.InferenceSession:
-        with self._lock:
-            if threads not in self._opened:
-                self._opened[threads] = open_session(self._locate(), threads, self._optimization)
-            return self._opened[threads]
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:
@@ -118,3 +91,14 @@ def runtime_errors() -> tuple[type[Exception], ...]:
         for kind in vars(state).values()
         if isinstance(kind, type) and issubclass(kind, Exception)
     )
+
+
+def preload_cuda() -> None:
+    """Load CUDA and cuDNN from the packages that bring them, where there are any.
+
+    What is missing is printed, and told by the session that then has no such provider.
+    """
+    runtime = import_runtime()
+    if hasattr(runtime, "preload_dlls"):  # since 1.21
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            runtime.preload_dlls()

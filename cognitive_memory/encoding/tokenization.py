@@ -77,25 +77,58 @@ class TextTokenizer:
             tokens.cut.append(max(0, excess))
         return tokens
 
-    def chunk_spans(self, texts: Sequence[str]) -> list[list[Span]]:
+    @property
+    def vocabulary_size(self) -> int:
+        """Ids are below it."""
+        return 1 + max(self._tokenizer.get_vocab().values(), default=-1)
+
+    def stream(self, texts: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+        """The place of a text and ids of it, without special tokens and without limit.
+
+        A long text comes in pieces, so that memory is bounded; its pieces do not depend on the
+        other texts.
+        """
+        for start, end in _groups(texts):
+            group = [text if len(text) <= PIECE_CHARACTERS else "" for text in texts[start:end]]
+            if end - start == 1:
+                encodings = [self._encode_one(group[0])]
+            else:
+                # Without offsets, which nobody asks for here.
+                encodings = self._tokenizer.encode_batch_fast(group, add_special_tokens=False)
+            for place, encoding in enumerate(encodings, start):
+                if len(texts[place]) <= PIECE_CHARACTERS:
+                    yield place, encoding.ids
+                else:
+                    for first, last in self._pieces(texts[place]):
+                        yield place, self._encode_one(texts[place][first:last]).ids
+
+    def chunk_spans(self, texts: Sequence[str], prompt: str = "") -> list[list[Span]]:
         """For each text its chunks as (start, end) in characters.
 
-        Each chunk fits the limit by itself and begins and ends between words; neighbors overlap
-        by about ``OVERLAP_TOKENS``; together they cover the text.
+        Each chunk, with ``prompt`` before it, fits the limit by itself and begins and ends between
+        words; neighbors overlap by about ``OVERLAP_TOKENS``; together they cover the text.
+
+        Raises ``ModelIntegrityError`` for a prompt that leaves no room.
         """
-        room = self.max_length - self.special_tokens
+        limit = self.max_length - self.special_tokens
+        room = limit - self._count(prompt) if prompt else limit
+        if room < 1:
+            raise ModelIntegrityError(
+                f"the prompt {prompt!r} has {limit - room} tokens, the limit is {limit} with the "
+                "text; shorten it, or raise the model's max_length"
+            )
         spans: list[list[Span]] = [[(0, len(text))] for text in texts]
         # A token takes a byte at least, so a text of few bytes needs no look.
-        look = [i for i, text in enumerate(texts) if len(text.encode()) > room]
+        look = [i for i, text in enumerate(texts) if len((prompt + text).encode()) > limit]
         whole = [i for i in look if len(texts[i]) <= PIECE_CHARACTERS]
         encodings = self._encode([texts[i] for i in whole], special=False)
         for i, encoding in zip(whole, encodings, strict=True):
-            spans[i] = self._windows(texts[i], encoding, room)
+            spans[i] = self._windows(texts[i], encoding, room, prompt)
         for i in sorted(set(look).difference(whole)):
             spans[i] = []
             for first, last in self._pieces(texts[i]):
                 piece = texts[i][first:last]
-                cuts = self._windows(piece, self._encode_one(piece), room)
+                cuts = self._windows(piece, self._encode_one(piece), room, prompt)
                 spans[i] += [(first + start, first + end) for start, end in cuts]
         return spans
 
@@ -110,9 +143,13 @@ class TextTokenizer:
             count += len(ids)
         return [frame[0], *kept, *frame[1:]], count - len(kept)
 
-    def _windows(self, text: str, encoding: Encoding, room: int) -> list[Span]:
-        """Cut one text, given its tokens, into spans of at most ``room`` tokens."""
-        if len(encoding) <= room:
+    def _windows(self, text: str, encoding: Encoding, room: int, prompt: str) -> list[Span]:
+        """Cut one text, given its tokens, into spans of about ``room`` tokens.
+
+        With ``prompt`` before them, with which they may merge, they are within the limit.
+        """
+        limit = self.max_length - self.special_tokens
+        if (self._count(prompt + text) if prompt else len(encoding)) <= limit:
             return [(0, len(text))]
         words: list[int | None] = encoding.word_ids
         offsets: list[Span] = encoding.offsets
@@ -125,7 +162,7 @@ class TextTokenizer:
             end = _word_start(words, min(begin + room, count), floor=begin)
             # A word that is cut can have more tokens in its parts than it had as a whole.
             while end > begin + 1:
-                excess = self._count(text[start : offsets[end - 1][1]]) - room
+                excess = self._count(prompt + text[start : offsets[end - 1][1]]) - limit
                 if excess <= 0:
                     break
                 end = _word_start(words, max(begin + 1, end - excess), floor=begin)

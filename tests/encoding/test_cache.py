@@ -22,7 +22,8 @@ from processes import unmeasured
 from cognitive_memory.core.errors import EmbeddingError, InvalidInputError
 from cognitive_memory.core.similarity import Vector
 from cognitive_memory.encoding.cache import ENTRY_OVERHEAD, CachedEmbeddingProvider, MemoryCache
-from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider, check_texts
+from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
+from cognitive_memory.encoding.texts import check_texts
 from cognitive_memory.models.verify import GoldenSet
 from cognitive_memory.testing import EmbeddingProviderContract, WordLengthProvider
 

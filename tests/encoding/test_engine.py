@@ -25,12 +25,13 @@ from cognitive_memory.core.model_files import TOKENIZER_FILE
 from cognitive_memory.core.resources import usable_cores
 from cognitive_memory.core.similarity import Vector, normalize
 from cognitive_memory.encoding import tokenization
-from cognitive_memory.encoding.onnx_provider import TEXTS_IN_FLIGHT, ONNXEmbeddingProvider
+from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
 from cognitive_memory.encoding.tokenization import (
     CHARACTERS_AT_ONCE,
     PIECE_CHARACTERS,
     TextTokenizer,
 )
+from cognitive_memory.encoding.transformer_provider import TEXTS_IN_FLIGHT
 from cognitive_memory.models.verify import TOLERANCE, GoldenSet
 
 LIMIT = 256

@@ -25,9 +25,10 @@ from cognitive_memory.core.errors import (
 )
 from cognitive_memory.core.model_files import CONFIG_FILE, TOKENIZER_FILE, ModelFolder
 from cognitive_memory.core.similarity import Vector
-from cognitive_memory.encoding.onnx_provider import TEXTS_IN_FLIGHT, ONNXEmbeddingProvider
+from cognitive_memory.encoding.onnx_provider import ONNXEmbeddingProvider
 from cognitive_memory.encoding.runtime import SILENCE, import_runtime
 from cognitive_memory.encoding.sentence_bert import SentenceBERTProvider
+from cognitive_memory.encoding.transformer_provider import TEXTS_IN_FLIGHT
 from cognitive_memory.models.verify import TOLERANCE, GoldenSet
 
 NAME = "all-MiniLM-L6-v2"
@@ -283,6 +284,7 @@ def test_closing_while_others_encode_ends_in_vectors_or_an_error(
 
 
 def test_info_is_json_and_complete(provider: ONNXEmbeddingProvider, model_dir: Path) -> None:
+    provider.encode("text")  # which settles the device
     info = provider.get_model_info()
     assert json.loads(json.dumps(info)) == info
     assert info["workers"] >= 1
@@ -297,6 +299,7 @@ def test_info_is_json_and_complete(provider: ONNXEmbeddingProvider, model_dir: P
         "precision": "fp32",
         "fingerprint": provider.fingerprint,
         "path": str(model_dir / f"{NAME}.onnx"),
+        "device": "cpu",
         "optimization": "all",
         "overflow": "truncate",
     }
@@ -403,10 +406,25 @@ def test_a_missing_file_is_found(linked_model: Path, name: str) -> None:
         provider.encode("text")
 
 
-@pytest.mark.parametrize("name", [f"{NAME}.ort", TOKENIZER_FILE])
+def test_without_a_prepared_graph_the_portable_one_runs(linked_model: Path) -> None:
+    expected = encode(linked_model, "text")
+    files = json.loads((linked_model / CONFIG_FILE).read_text("utf-8"))["files"]
+    del files[f"{NAME}.ort"]
+    edit_config(linked_model, files=files)
+    (linked_model / f"{NAME}.ort").write_bytes(b"what is not listed is not read")
+    np.testing.assert_allclose(encode(linked_model, "text"), expected, atol=1e-6)
+
+
+def encode(folder: Path, text: str) -> Vector:
+    with ONNXEmbeddingProvider(folder) as provider:
+        return provider.encode(text)
+
+
+@pytest.mark.parametrize("name", [f"{NAME}.onnx", TOKENIZER_FILE])
 def test_a_file_that_is_not_listed_is_not_read(linked_model: Path, name: str) -> None:
     files = json.loads((linked_model / CONFIG_FILE).read_text("utf-8"))["files"]
     del files[name]
+    files.pop(f"{NAME}.ort")
     edit_config(linked_model, files=files)
     with (
         ONNXEmbeddingProvider(linked_model) as provider,

@@ -21,7 +21,8 @@ from cognitive_memory.core.cognitive_system import CognitiveMemorySystem
 from cognitive_memory.core.config import Settings
 from cognitive_memory.core.memory import CognitiveMemory
 from cognitive_memory.core.similarity import Vector, normalize
-from cognitive_memory.factory import PROVIDER_GROUP, create_system
+from cognitive_memory.factory import create_system
+from cognitive_memory.providers import PROVIDER_GROUP
 from cognitive_memory.testing import WordLengthProvider, make_memory
 
 DIMENSION = 256

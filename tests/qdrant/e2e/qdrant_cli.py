@@ -14,7 +14,7 @@ sys.path[:0] = [str(TESTS / "e2e"), str(TESTS / "qdrant")]
 
 from cli_process import Cli  # noqa: E402
 
-from cognitive_memory.factory import PROVIDER_GROUP  # noqa: E402
+from cognitive_memory.providers import PROVIDER_GROUP  # noqa: E402
 
 READABLE = """
 from cognitive_memory.testing import WordLengthProvider
