@@ -51,22 +51,34 @@ def read_settings() -> Settings:
 
 def settings_of_store() -> Settings:
     """Settings as this process has them; raises ``StorageError`` where there is no store yet."""
+    settings = read_settings()
+    check_store(settings)
+    return settings
+
+
+def check_store(settings: Settings) -> None:
+    """Raise ``StorageError`` where there is no file of the store."""
     from ..stores import store_exists
 
-    settings = read_settings()
     if not store_exists(settings):
         raise StorageError(
             f"{settings.store_path} does not exist; the first store creates it: check "
             "COGNITIVE_MEMORY_DATA_DIR"
         )
-    return settings
 
 
-def open_system(*, warm_up: bool = False) -> CognitiveSystem:
-    """A system whose owner closes it."""
+def open_system(*, warm_up: bool = False, create: bool = True) -> CognitiveSystem:
+    """A system whose owner closes it; ``create`` says whether a store is made if there is none.
+
+    Raises ``StorageError`` where there is none and none is made.
+    """
     from ..factory import create_system
 
-    return create_system(read_settings(), report=say, warm_up=warm_up)
+    settings = read_settings()
+    if not create and settings.storage.record == "sqlite":
+        # Else a mistyped folder would be taken for a store in which nothing is found.
+        check_store(settings)
+    return create_system(settings, report=say, warm_up=warm_up)
 
 
 def print_result(

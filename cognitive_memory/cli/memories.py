@@ -90,12 +90,17 @@ def _add_recall(commands: Any) -> None:
 def _recall(options: argparse.Namespace) -> int:
     from ..rendering import render_results, result_to_json
 
-    with open_system(warm_up=True) as system:
+    with open_system(warm_up=True, create=False) as system:
         groups = system.retrieve_memories(
             options.query, max_results=options.k, filters=_filters(options)
         )
         results = [(group, result) for group, found in groups.items() for result in found]
         notices = system.notices()
+    if not results and options.source and Path(options.source).is_dir():
+        notices.append(
+            f"nothing found from {options.source}, a folder: --source takes a file, or a "
+            "repository whose history was loaded"
+        )
     for notice in notices:
         say(notice)
     document = {
@@ -173,7 +178,7 @@ def _add_status(commands: Any) -> None:
 def _status(options: argparse.Namespace) -> int:
     from ..rendering import render_status
 
-    with open_system() as system:
+    with open_system(create=False) as system:
         stats = system.get_memory_stats()
     print_result(options, stats, render_status(stats))
     return DONE
@@ -190,7 +195,7 @@ def _add_delete(commands: Any) -> None:
 def _delete(options: argparse.Namespace) -> int:
     if sum(map(bool, (options.ids, options.tag, options.source))) != 1:
         wrong_usage(options, "give ids, or --tag, or --source")
-    with open_system() as system:
+    with open_system(create=False) as system:
         unknown = [each for each in options.ids if system.retrieve_memory(each) is None]
         if unknown:
             raise InvalidInputError(f"no memory has the id {unknown[0]}; nothing was deleted")
@@ -224,7 +229,7 @@ def _add_consolidate(commands: Any) -> None:
 def _consolidate(options: argparse.Namespace) -> int:
     from ..rendering import render_consolidation
 
-    with open_system() as system:
+    with open_system(create=False) as system:
         if options.undo:
             count = system.undo_consolidation()
             document, lines = {"deleted": count}, [f"{count} consolidated memories deleted"]

@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
 from ..core.errors import CognitiveMemoryError, InvalidInputError
+from ..core.leftovers import remove_leftovers
 from .common import (
     DONE,
     add_command,
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from ..core.memory import ImportReport
 
 STANDARD = "-"
+
+LEFTOVER_SECONDS = 3600.0
+"""An unfinished file that was not written to for so long has no writer any more."""
 
 
 def add_transfer_commands(commands: Any) -> None:
@@ -111,6 +116,7 @@ def _output(name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
+    remove_leftovers(path.parent, f".{escape(path.name)}.{'?' * 32}.part", LEFTOVER_SECONDS)
     scratch = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         with scratch.open("xb") as file:

@@ -13,7 +13,9 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import numpy as np
 
 from .errors import SourceError
 from .memory import (
@@ -33,6 +35,9 @@ from .memory import (
     VectorHit,
 )
 from .similarity import Vector, cosine
+
+if TYPE_CHECKING:
+    from .compressed_vectors import CompressedVectors, VectorKind
 
 Span = tuple[int, int]
 """Start and end of a chunk, in characters of its text."""
@@ -84,6 +89,15 @@ class EmbeddingProvider(Closing, ABC):
         remaining = iter(texts)
         while batch := list(islice(remaining, window)):
             yield from self.encode_batch(batch)
+
+    def encode_compressed(self, texts: Sequence[str], kind: VectorKind) -> CompressedVectors:
+        """The vectors of ``texts`` as float32, float16, int8 or binary codes to keep and search.
+
+        Raises ``InvalidInputError`` for another kind.
+        """
+        from .compressed_vectors import compress
+
+        return compress(self.encode_batch(texts), kind)
 
     def chunk_batch(self, texts: Sequence[str]) -> list[list[Span]]:
         """For each text the spans that fit the model, in order, together covering it.
@@ -152,22 +166,10 @@ class VectorStorage(Closing, ABC):
         """Replace the vectors of each memory by its (chunks, dim) float32 array of unit rows.
 
         Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN, infinity, rows that
-        are not of unit length, or a memory given twice.
+        are not of unit length, a memory given twice, or lists of unequal length.
         """
 
     @abstractmethod
-    def search_similar(
-        self,
-        query: Vector,
-        k: int,
-        filters: MemoryFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[VectorHit]:
-        """The ``k`` best memories by their best chunk, best first, ties by id.
-
-        ``query``: (dim,) float32. ``min_score`` is inclusive; ``k`` beyond the count returns all.
-        """
-
     def search_similar_batch(
         self,
         queries: Vector,
@@ -175,8 +177,21 @@ class VectorStorage(Closing, ABC):
         filters: MemoryFilter | None = None,
         min_score: float | None = None,
     ) -> list[list[VectorHit]]:
-        """``search_similar`` for each row of ``queries`` (n, dim) float32."""
-        return [self.search_similar(query, k, filters, min_score) for query in queries]
+        """For each row of ``queries`` the ``k`` best memories by their best chunk.
+
+        ``queries``: (n, dim) float32, unit rows; others are refused as ``store_vectors`` does. Best
+        first, ties by id; ``min_score`` is inclusive, and ``k`` beyond the count returns all.
+        """
+
+    def search_similar(
+        self,
+        query: Vector,
+        k: int,
+        filters: MemoryFilter | None = None,
+        min_score: float | None = None,
+    ) -> list[VectorHit]:
+        """The same for one ``query``, (dim,) float32."""
+        return self.search_similar_batch(np.asarray(query)[None], k, filters, min_score)[0]
 
     @abstractmethod
     def get_vectors(self, memory_ids: Sequence[str]) -> dict[str, Vector]:

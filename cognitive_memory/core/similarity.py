@@ -29,6 +29,23 @@ def normalize(vectors: Vector) -> Vector:
     return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
 
 
+def first_unsound(rows: Vector) -> tuple[int, float] | None:
+    """The place and length of the first of (n, dim) rows that is not finite and of unit length.
+
+    ``None`` where all are. The length is NaN or infinity where a number in the row is.
+
+    >>> first_unsound(np.array([[1, 0], [0, 2]], dtype=np.float32))
+    (1, 2.0)
+    """
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(rows, axis=1)
+    sound = np.abs(lengths - 1) <= UNIT_TOLERANCE  # also False for NaN
+    if sound.all():
+        return None
+    place = int(sound.argmin())
+    return place, float(lengths[place])
+
+
 def cosine(query: Vector, vectors: Vector) -> Vector:
     """Cosine of ``query`` (dim,) with each row of ``vectors`` (n, dim): (n,) float32 in [-1, 1].
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from glob import escape
@@ -13,6 +12,7 @@ from stat import S_ISREG
 from tempfile import mkstemp
 
 from ..core.errors import StorageError, StoreFormatError, StoreFullError, StoreReadOnlyError
+from ..core.leftovers import remove_leftovers
 from .database import Database
 from .outbox import Outbox
 from .schema import APPLICATION_ID, schema_version
@@ -163,7 +163,7 @@ def _beside(path: Path) -> Iterator[Path]:
     """A new file in the folder of ``path``, which is gone in the end unless it was moved."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        remove_leftovers(path.parent, f"{escape(path.name)}.*.part*", SECONDS_A_DAY)
         handle, name = mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
@@ -175,14 +175,6 @@ def _beside(path: Path) -> Iterator[Path]:
     finally:
         for leftover in (name, f"{name}-wal", f"{name}-shm", f"{name}-journal"):
             Path(leftover).unlink(missing_ok=True)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """What a process that was killed left beside ``path``."""
-    for leftover in path.parent.glob(f"{escape(path.name)}.*.part*"):
-        with suppress(FileNotFoundError):  # another process may clean up, too
-            if time.time() - leftover.stat().st_mtime > SECONDS_A_DAY:
-                leftover.unlink()
 
 
 def _put_in_place(copy: Path, target: Path) -> None:

@@ -154,6 +154,8 @@ class QdrantConnection(Closing):
                     timeout=options.timeout_seconds,
                     # It would ask for the version in a thread of its own, and print what it finds.
                     check_compatibility=False,
+                    # Loading certificates takes most of the time to open; http has no use for them.
+                    verify=urlsplit(options.url).scheme != "http",
                 )
             # Other threads may use it, since one at a time does.
             where = {"path": options.path} if options.path else {"location": ":memory:"}

@@ -18,6 +18,7 @@ from ..core.memory import (
     MemoryConnection,
     MemoryFilter,
     TextHit,
+    check_distinct,
 )
 from .filters import to_microseconds
 from .qdrant_changes import Changes, Held
@@ -66,12 +67,10 @@ class QdrantRecord(MemoryRecord):
         A memory whose text is another loses its vectors, which are of the text that was. Raises
         ``InvalidInputError`` for a memory given twice.
         """
-        ids = [memory.id for memory in memories]
-        if len(set(ids)) < len(ids):
-            twice = next(each for each in ids if ids.count(each) > 1)
-            raise InvalidInputError(f"got memory {twice!r} twice; give each memory once")
+        check_distinct(memories)
         if not memories:
             return
+        ids = [memory.id for memory in memories]
         points = self._project.required_points()
         with self._project.transactions.open() as changes:
             stored = {

@@ -17,8 +17,7 @@ from .qdrant_points import VECTOR, slices
 from .qdrant_project import STATE_FIELDS, QdrantProject, RecordPoints
 from .qdrant_record_payload import MEMORY_FIELDS, to_edges, to_memory
 from .qdrant_search import best_memories, contenders, near_ties, rescored
-from .qdrant_writes import check_unique
-from .sqlite_vectors import checked_rows
+from .vector_checks import check_vectors, checked_queries
 
 
 class QdrantRecordVectors(VectorStorage):
@@ -46,29 +45,18 @@ class QdrantRecordVectors(VectorStorage):
 
         Raises as its parent does, and ``StorageError`` for a memory that is not stored.
         """
-        check_unique(memories)
-        if not memories:
+        if not memories and not vectors:
             return
         points = self._project.required_points()
-        checked = [checked_rows(array, points.embedding.dimension) for array in vectors]
+        check_vectors(memories, vectors, points.embedding.dimension)
         with self._project.transactions.open() as changes:
             self._look_up([memory.id for memory in memories], points, changes)
-            for memory, rows in zip(memories, checked, strict=True):
+            for memory, rows in zip(memories, vectors, strict=True):
                 if changes.memories.get(memory.id) is None:
                     raise StorageError(
                         f"memory {memory.id!r} is not stored; save it before its vectors"
                     )
                 changes.vectors[memory.id] = rows if len(rows) else None
-
-    def search_similar(
-        self,
-        query: Vector,
-        k: int,
-        filters: MemoryFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[VectorHit]:
-        """The ``k`` best memories by their best chunk, best first, ties by id."""
-        return self.search_similar_batch(np.asarray(query)[None], k, filters, min_score)[0]
 
     def search_similar_batch(
         self,
@@ -81,7 +69,7 @@ class QdrantRecordVectors(VectorStorage):
         points = self._project.points()
         if points is None or k <= 0:
             return [[] for _ in queries]
-        rows = checked_rows(np.asarray(queries, dtype=np.float32), points.embedding.dimension)
+        rows = checked_queries(queries, points.embedding.dimension)
         changes = self._project.transactions.changes()
         # So many more that enough is left without those that this thread has changed.
         found = self._ranked(points, rows, k + len(changes.memories), filters, min_score)

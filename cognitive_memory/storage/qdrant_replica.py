@@ -73,24 +73,11 @@ class QdrantReplica(ReplicaIndex):
 
     def store_vectors(self, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]) -> None:
         """Replace the vectors of each memory by its (chunks, dim) float32 array."""
-        versions = [
-            self.version_of(memory, array) for memory, array in zip(memories, vectors, strict=True)
-        ]
-        self._target().store_vectors(memories, vectors, versions)
+        self._target().store_vectors(memories, vectors, self.version_of)
 
     def delete_vectors(self, memory_ids: Sequence[str]) -> int:
         """Number of memories whose vectors were there and are gone."""
         return self._target().delete_vectors(memory_ids)
-
-    def search_similar(
-        self,
-        query: Vector,
-        k: int,
-        filters: MemoryFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[VectorHit]:
-        """The ``k`` best memories by their best chunk, best first, ties by id."""
-        return self._source().search_similar(query, k, filters, min_score)
 
     def search_similar_batch(
         self,

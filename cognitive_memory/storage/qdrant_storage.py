@@ -18,8 +18,8 @@ from .qdrant_connection import QdrantConnection
 from .qdrant_filters import first_chunks, matching, of_memories, of_project
 from .qdrant_points import VECTOR, QdrantPoints, slices
 from .qdrant_search import best_memories, contenders, near_ties, rescored
-from .qdrant_writes import check_unique, plan_writes
-from .sqlite_vectors import checked_rows
+from .qdrant_writes import VersionOf, plan_writes
+from .vector_checks import check_vectors, checked_queries
 
 _STATE_FIELDS = ("memory_id", "chunk", "chunks", "version")
 
@@ -100,29 +100,18 @@ class QdrantStorage(VectorStorage):
         self,
         memories: Sequence[CognitiveMemory],
         vectors: Sequence[Vector],
-        versions: Sequence[str] | None = None,
+        version_of: VersionOf | None = None,
     ) -> None:
         """Replace the vectors of each memory by its (chunks, dim) float32 array of unit rows.
 
-        ``versions`` are kept beside them, one for each memory, for a reconciler. All is checked
-        before the first request is sent. Raises as its parent does.
+        What ``version_of`` gives is kept beside them, for a reconciler. All is checked before the
+        first request is sent. Raises as its parent does.
         """
         embedding = self._required()
-        check_unique(memories)
-        checked = [checked_rows(array, embedding.dimension) for array in vectors]
+        check_vectors(memories, vectors, embedding.dimension)
         points = self._points(embedding)
-        for operations in plan_writes(self._options, memories, checked, versions):
+        for operations in plan_writes(self._options, memories, vectors, version_of):
             points.write(operations)
-
-    def search_similar(
-        self,
-        query: Vector,
-        k: int,
-        filters: MemoryFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[VectorHit]:
-        """The ``k`` best memories by their best chunk, best first, ties by id."""
-        return self.search_similar_batch(np.asarray(query)[None], k, filters, min_score)[0]
 
     def search_similar_batch(
         self,
@@ -135,7 +124,7 @@ class QdrantStorage(VectorStorage):
         embedding = self._reading()
         if embedding is None or k <= 0:
             return [[] for _ in queries]
-        rows = checked_rows(np.asarray(queries, dtype=np.float32), embedding.dimension)
+        rows = checked_queries(queries, embedding.dimension)
         condition = matching(self._options.project, filters)
         if condition is None:
             return [[] for _ in queries]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..core.errors import InvalidInputError
 from ..core.memory import CognitiveMemory
 from ..core.similarity import Vector
 from .qdrant_connection import QdrantOptions
@@ -16,22 +15,15 @@ _MOST_NUMBERS = 1_000_000
 """In one request: as JSON some 20 MB, where a server takes 32 unless it is told otherwise."""
 
 
-def check_unique(memories: Sequence[CognitiveMemory]) -> None:
-    """Raise ``InvalidInputError`` for a memory that is given twice."""
-    seen: set[str] = set()
-    for memory in memories:
-        if memory.id in seen:
-            raise InvalidInputError(
-                f"got vectors of memory {memory.id!r} twice; give each memory once"
-            )
-        seen.add(memory.id)
+VersionOf = Callable[[CognitiveMemory, Vector], str]
+"""From a memory and its (chunks, dim) vectors to what says that they are these."""
 
 
 def plan_writes(
     options: QdrantOptions,
     memories: Sequence[CognitiveMemory],
     vectors: Sequence[Vector],
-    versions: Sequence[str] | None,
+    version_of: VersionOf | None,
 ) -> Iterator[list[Any]]:
     """Operations, one list for each request, that replace the points of each memory.
 
@@ -39,8 +31,8 @@ def plan_writes(
     reader finds it at any time, and cut off anywhere, all of it can be repeated.
     """
     planned = _Request(options)
-    given: Sequence[str | None] = [None] * len(memories) if versions is None else versions
-    for memory, rows, version in zip(memories, vectors, given, strict=True):
+    for memory, rows in zip(memories, vectors, strict=True):
+        version = None if version_of is None else version_of(memory, rows)
         for chunk, row in enumerate(rows):
             if planned.is_full(row):
                 yield planned.take()

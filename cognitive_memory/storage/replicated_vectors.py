@@ -15,7 +15,7 @@ from ..core.similarity import Vector
 from .outbox import Backlog, Outbox
 from .reconciliation import Difference, compare
 from .replication import Replication
-from .sqlite_vectors import checked_rows
+from .vector_checks import checked_queries
 
 MAX_WAITING = 1000
 """Changes that are searched beside the derived index; with more, the record answers alone."""
@@ -70,16 +70,6 @@ class ReplicatedVectorStorage(VectorStorage):
         deleted = self._record.delete_vectors(memory_ids)
         self._replication.wake()
         return deleted
-
-    def search_similar(
-        self,
-        query: Vector,
-        k: int,
-        filters: MemoryFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[VectorHit]:
-        """The ``k`` best memories by their best chunk, best first, ties by id."""
-        return self.search_similar_batch(np.asarray(query)[None], k, filters, min_score)[0]
 
     def search_similar_batch(
         self,
@@ -182,7 +172,7 @@ class ReplicatedVectorStorage(VectorStorage):
     ) -> list[list[VectorHit]] | None:
         """``None`` where it did not answer, or another one took its place meanwhile."""
         assert backlog.serving is not None
-        rows = checked_rows(np.asarray(queries, dtype=np.float32), backlog.serving.dimension)
+        rows = checked_queries(queries, backlog.serving.dimension)
         waiting = {entry.memory_id for entry in backlog.entries}
         floor = None if min_score is None else min_score - ROUNDING
         try:

@@ -26,7 +26,6 @@ import logging
 import mmap
 import os
 import struct
-import time
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -41,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import StoreFormatError
+from ..core.leftovers import remove_leftovers
 from ..core.resources import usable_cores
 from .exact_index import ExactIndex
 
@@ -116,7 +116,7 @@ def write_snapshot(
 
     Raises ``OSError`` when the file cannot be written or replaced.
     """
-    _remove_leftovers(path)
+    remove_leftovers(path.parent, f".{escape(path.name)}.{'[0-9a-f]' * 32}", LEFTOVER_SECONDS)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with scratch.open("x+b") as file:
@@ -264,12 +264,3 @@ def _digest(identity: Mapping[str, str]) -> bytes:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a writer that was killed has left."""
-    for leftover in path.parent.glob(f".{escape(path.name)}.{'[0-9a-f]' * 32}"):
-        # Another process may do the same, or still map it where that prevents it.
-        with suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
-                leftover.unlink()

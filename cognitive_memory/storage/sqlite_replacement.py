@@ -12,7 +12,8 @@ from ..core.similarity import Vector
 from .database import Database
 from .embeddings import SERVING, Embedding, Embeddings
 from .memory_rows import select_memories
-from .sqlite_vectors import checked_rows, insert_vectors
+from .sqlite_vectors import insert_vectors
+from .vector_checks import check_vectors
 
 _WITHOUT = "NOT EXISTS (SELECT 1 FROM vectors WHERE memory_pk = pk AND embedding = ?)"
 _PREVIOUS = "previous_embedding"
@@ -73,7 +74,7 @@ class SQLiteEmbeddingReplacement(EmbeddingReplacement):
         """Keep the (chunks, dim) vectors of memories that have none and this text."""
         with self._database.transaction():
             target = self._known(fingerprint)
-            checked = [checked_rows(array, target.dimension) for array in vectors]
+            check_vectors(memories, vectors, target.dimension)
             texts = dict(
                 self._database.execute(
                     "SELECT id, content FROM memories "
@@ -83,7 +84,7 @@ class SQLiteEmbeddingReplacement(EmbeddingReplacement):
             )
             kept = [
                 (memory, array)
-                for memory, array in zip(memories, checked, strict=True)
+                for memory, array in zip(memories, vectors, strict=True)
                 if texts.get(memory.id) == memory.content
             ]
             insert_vectors(

@@ -9,17 +9,15 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import DimensionMismatchError, InvalidInputError, StorageError
+from ..core.errors import StorageError
 from ..core.interfaces import VectorStorage
-from ..core.memory import CognitiveMemory, MemoryFilter, VectorHit, check_distinct
-from ..core.similarity import UNIT_TOLERANCE, Vector
+from ..core.memory import CognitiveMemory, MemoryFilter, VectorHit
+from ..core.similarity import Vector
 from .current_index import LEAST_SAVED, ON_DISK, CurrentIndex, to_matrix
 from .database import Database
 from .embeddings import SERVING, Embeddings
 from .filters import where
-
-CHECKED_AT_ONCE = 1024
-"""Arrays in one check: one by one, checks took a third of storing them."""
+from .vector_checks import check_vectors, checked_queries
 
 
 class SQLiteVectorStorage(VectorStorage):
@@ -51,27 +49,15 @@ class SQLiteVectorStorage(VectorStorage):
     def store_vectors(self, memories: Sequence[CognitiveMemory], vectors: Sequence[Vector]) -> None:
         """Replace the vectors of each memory, which must be stored, by its (chunks, dim) array.
 
-        Raises ``DimensionMismatchError``, ``StorageError`` for a memory that is not stored, and
-        ``InvalidInputError`` for rows that are not finite and of unit length, or a memory given
-        twice.
+        Raises as its parent does, and ``StorageError`` for a memory that is not stored.
         """
         serving = self._embeddings.required()
-        checked = checked_arrays(vectors, serving.dimension)
+        check_vectors(memories, vectors, serving.dimension)
         with self._database.transaction():
             # Those of other embeddings, too: what is stored anew has another text, mostly.
             self._delete([memory.id for memory in memories])
-            insert_vectors(self._database, serving.number, memories, checked)
-        self._written += sum(map(len, checked))
-
-    def search_similar(
-        self,
-        query: Vector,
-        k: int,
-        filters: MemoryFilter | None = None,
-        min_score: float | None = None,
-    ) -> list[VectorHit]:
-        """The ``k`` best memories by their best chunk, exactly, best first, ties by id."""
-        return self.search_similar_batch(np.asarray(query)[None], k, filters, min_score)[0]
+            insert_vectors(self._database, serving.number, memories, vectors)
+        self._written += sum(map(len, vectors))
 
     def search_similar_batch(
         self,
@@ -80,12 +66,12 @@ class SQLiteVectorStorage(VectorStorage):
         filters: MemoryFilter | None = None,
         min_score: float | None = None,
     ) -> list[list[VectorHit]]:
-        """The same for each row of ``queries`` (n, dim), from one state of the store."""
+        """For each row of ``queries`` (n, dim) the best, exactly, from one state of the store."""
         with self._database.snapshot():
             index = self._index.get()
             if index is None or k <= 0:
                 return [[] for _ in queries]
-            rows = checked_rows(np.asarray(queries, dtype=np.float32), index.dimension)
+            rows = checked_queries(queries, index.dimension)
             owners = None if filters is None else self._owners(filters)
             found = index.search_batch(rows, k, owners)
             ids = dict(
@@ -170,39 +156,6 @@ def _best(
     return sorted(found, key=lambda hit: (-hit.score, hit.memory_id))[:k]
 
 
-def checked_rows(array: Vector, dimension: int) -> Vector:
-    """The (chunks, dim) array, if it may be stored or searched for.
-
-    Raises ``DimensionMismatchError``, and ``InvalidInputError`` for NaN, infinity or rows that are
-    not of unit length.
-    """
-    if array.ndim != 2 or array.shape[1] != dimension:
-        raise DimensionMismatchError(
-            f"got vectors of shape {array.shape}, this store holds {dimension} dimensions; "
-            "set COGNITIVE_MEMORY_EMBEDDING__MODEL to the model that it was written with"
-        )
-    if not np.isfinite(array).all():
-        raise InvalidInputError("vectors hold NaN or infinity; embed the text again")
-    lengths = np.sqrt(np.einsum("ij,ij->i", array, array))
-    if (wrong := np.abs(lengths - 1) > UNIT_TOLERANCE).any():
-        raise InvalidInputError(
-            f"got a vector of length {lengths[wrong][0]:g}; it must be of unit length, "
-            "as core.similarity.normalize makes all but those of zeros"
-        )
-    return array
-
-
-def checked_arrays(arrays: Sequence[Vector], dimension: int) -> Sequence[Vector]:
-    """The (chunks, dim) arrays, each as ``checked_rows`` has it, but many in one go."""
-    for start in range(0, len(arrays), CHECKED_AT_ONCE):
-        group = arrays[start : start + CHECKED_AT_ONCE]
-        if any(array.ndim != 2 or array.shape[1] != dimension for array in group):
-            for array in group:
-                checked_rows(array, dimension)
-        checked_rows(np.concatenate(group), dimension)
-    return arrays
-
-
 def insert_vectors(
     database: Database,
     embedding: int,
@@ -211,9 +164,8 @@ def insert_vectors(
 ) -> None:
     """Write the (chunks, dim) array of each memory, within a transaction of the caller.
 
-    Raises ``InvalidInputError`` for a memory given twice, ``StorageError`` for one not stored.
+    They are checked; raises ``StorageError`` for a memory that is not stored.
     """
-    check_distinct(memories)
     ids = [memory.id for memory in memories]
     pks = dict(
         database.execute(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import pytest
 
-# Before the imports: only then do failed assertions of the suites show their values.
-pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("providers", "records", "replacement", "vectors"))
-)
+_SUITES = ("connections", "providers", "records", "replacement", "vectors", "words")
 
+# Before the imports: only then do failed assertions of the suites show their values.
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
+
+from .connections import ConnectionGraphContract  # noqa: E402
 from .examples import (  # noqa: E402
     FILTER_CASES,
     FILTERED_MEMORIES,
@@ -21,13 +22,10 @@ from .examples import (  # noqa: E402
     unit,
 )
 from .providers import EmbeddingProviderContract  # noqa: E402
-from .records import (  # noqa: E402
-    ConnectionGraphContract,
-    LexicalIndexContract,
-    MemoryStorageContract,
-)
+from .records import MemoryStorageContract  # noqa: E402
 from .replacement import EmbeddingReplacementContract, Stores  # noqa: E402
 from .vectors import VectorStorageContract  # noqa: E402
+from .words import LexicalIndexContract  # noqa: E402
 
 __all__ = [
     "FILTERED_MEMORIES",

@@ -209,6 +209,8 @@ class EmbeddingReplacementContract:
                 stores.replacement.add_vectors(NEW, memories, [A, bad])
         with pytest.raises(InvalidInputError, match="'a' twice"):
             self.add(stores, [memories[0], memories[0]])
+        with pytest.raises(InvalidInputError, match="got 1 arrays of vectors for 2 memories"):
+            stores.replacement.add_vectors(NEW, memories, [A])
         assert stores.missing(NEW) == "ab"
 
     def test_the_dimension_of_what_is_held_stays(self, stores: Stores) -> None:

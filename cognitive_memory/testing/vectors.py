@@ -42,6 +42,9 @@ class VectorStorageContract:
 
     shares_store = True
 
+    many = 2_000
+    """Memories at once: more than the store is asked for in one request or statement."""
+
     def save_memories(self, memories: Sequence[CognitiveMemory]) -> None:
         """Put memories into the record; called before their vectors are stored."""
 
@@ -110,7 +113,7 @@ class VectorStorageContract:
         self.put(storage, **dict(zip(names, rows, strict=True)))
         query = normalize(rows[twins[0]] + 0.1 * rows[0])
         expected = sorted(names[twin] for twin in twins)
-        for k in range(1, 41):
+        for k in (1, 2, 7, 20, 39, 40):
             hits = storage.search_similar(query, k)
             assert _ids(hits) == expected[:k]
             assert len({hit.score for hit in hits}) == 1
@@ -199,11 +202,15 @@ class VectorStorageContract:
         assert list(storage.get_vectors(["a", "b"])) == ["b"]
 
     def test_vectors_of_many_memories(self, storage: VectorStorage) -> None:
-        names = [f"{number:04}" for number in range(2_000)]
-        self.put(storage, **{name: HALF if name < "1000" else X for name in names})
-        found = storage.get_vectors(names[::-1])
-        assert list(found) == names[::-1]
-        assert np.array_equal(np.concatenate(list(found.values()))[::1000], np.stack([X, HALF]))
+        rows = {f"{n:05}": (X, Y, Z, W, HALF)[n % 5] for n in range(self.many)}
+        self.put(storage, **rows)
+        names = list(rows)[::-1]
+        found = storage.get_vectors(names)
+        assert list(found) == names
+        expected = np.stack([rows[name] for name in names])
+        assert np.array_equal(np.concatenate(list(found.values())), expected)
+        assert storage.delete_vectors(names) == self.many
+        assert storage.count() == 0
 
     def test_what_was_read_can_be_changed(self, storage: VectorStorage) -> None:
         self.put(storage, a=X)
@@ -306,6 +313,15 @@ class VectorStorageContract:
         with pytest.raises(InvalidInputError, match="'a' twice"):
             storage.store_vectors([memory, memory], [Y[None], Y[None]])
         assert storage.search_similar(X, 1) == [VectorHit("a", 1.0, 0)]
+
+    @pytest.mark.parametrize("rows", [0, 1, 3])
+    def test_one_array_of_vectors_for_each_memory(self, storage: VectorStorage, rows: int) -> None:
+        memories = [make_memory("a"), make_memory("b")]
+        self.put_memories(storage, memories, [X, Y])
+        with pytest.raises(InvalidInputError, match=f"got {rows} arrays of vectors for 2 memories"):
+            storage.store_vectors(memories, [Z[None]] * rows)
+        assert storage.search_similar(X, 1) == [VectorHit("a", 1.0, 0)]
+        assert storage.count() == 2
 
     def test_a_batch_of_queries_is_answered_one_by_one(self, storage: VectorStorage) -> None:
         self.put(storage, a=X, b=Y, c=-X)

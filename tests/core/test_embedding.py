@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from systems import open_system
 
-from cognitive_memory.core.embedding import checked_rows, embed_texts
+from cognitive_memory.core.embedding import checked_rows, embed_texts, model_of
 from cognitive_memory.core.errors import EmbeddingError
 from cognitive_memory.core.interfaces import EmbeddingProvider, Span
 from cognitive_memory.core.similarity import Vector
@@ -131,3 +131,16 @@ def test_rows_of_any_precision_are_taken_as_float32(kind: type[np.floating[Any]]
     taken = checked_rows(provider, rows.astype(kind), 2)
     assert taken.dtype == np.float32
     np.testing.assert_allclose(taken, rows, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "setting"),
+    [
+        ("first/fp32/384/aa", "MODEL=first"),
+        ("second/int8/384/aa", "PRECISION=int8"),
+        ("second/fp32/384/bb", "MODEL to the folder of the second that gave them"),
+        ("second/4", "MODEL to the folder of the second that gave them"),
+    ],
+)
+def test_what_brings_back_the_model_of_a_store(stored: str, setting: str) -> None:
+    assert model_of(stored, "second/fp32/384/aa") == f"COGNITIVE_MEMORY_EMBEDDING__{setting}"

@@ -10,7 +10,14 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from cognitive_memory.core.errors import DimensionMismatchError
-from cognitive_memory.core.similarity import Vector, cosine, mean_rows, normalize, top_k
+from cognitive_memory.core.similarity import (
+    Vector,
+    cosine,
+    first_unsound,
+    mean_rows,
+    normalize,
+    top_k,
+)
 
 FINITE = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 MATRIX = arrays.arrays(np.float32, st.tuples(st.integers(0, 6), st.integers(1, 8)), elements=FINITE)
@@ -111,3 +118,24 @@ def test_the_best_are_a_prefix_of_the_ranking(values: list[float], k: int) -> No
         assert all(values[place] < values[chosen[-1]] for place in ranked[len(chosen) :])
     else:
         assert chosen == []
+
+
+@pytest.mark.parametrize(
+    ("row", "length"),
+    [([0, 0], 0), ([0.5, 0], 0.5), ([3, 4], 5), ([np.inf, 0], np.inf), ([1e30, 0], np.inf)],
+)
+def test_the_first_row_that_is_not_of_unit_length_is_named(row: list[float], length: float) -> None:
+    rows = np.array([[0, 1], row, [np.nan, 0]], dtype=np.float32)
+    assert first_unsound(rows) == (1, length)
+
+
+def test_a_row_that_is_no_number_has_no_length() -> None:
+    found = first_unsound(np.array([[np.nan, 1]], dtype=np.float32))
+    assert found is not None
+    assert np.isnan(found[1])
+
+
+@pytest.mark.parametrize("length", [1.0, 0.995, 1.005])
+def test_rows_that_are_off_by_rounding_are_sound(length: float) -> None:
+    assert first_unsound(np.array([[0, length]] * 3, dtype=np.float32)) is None
+    assert first_unsound(np.empty((0, 2), dtype=np.float32)) is None

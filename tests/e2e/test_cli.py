@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from cli_process import Cli
+from tiny_onnx import Encoder, write_onnx
 
 import cognitive_memory
 from cognitive_memory.core.model_files import read_model_config
+from cognitive_memory.storage.database import Database
 
 MODEL = "all-MiniLM-L6-v2"
 ALPS = "# Alps\n\nMont Blanc is the highest mountain of the Alps.\n"
@@ -32,7 +34,11 @@ COMMANDS = (
     ("model",),
     ("model", "pull"),
     ("model", "convert"),
+    ("model", "add"),
+    ("model", "distill"),
+    ("model", "show"),
     ("model", "verify"),
+    ("model", "remove"),
     ("model", "list"),
 )
 
@@ -176,7 +182,30 @@ def test_recall_shows_an_excerpt_or_the_full_text(loaded: Cli) -> None:
     assert [line[3:] for line in full.splitlines()[2:]] == LONG.splitlines()
 
 
+def test_recall_from_a_folder_says_what_a_source_is(loaded: Cli) -> None:
+    output = loaded.run("recall", "cat", "--source", "notes", "--json")
+    notice = (
+        f"nothing found from {(loaded.folder / 'notes').resolve()}, a folder: --source takes a "
+        "file, or a repository whose history was loaded"
+    )
+    assert output.stderr == f"cognitive-memory: {notice}\n"
+    document = json.loads(output.stdout)
+    assert (document["results"], document["notices"]) == ([], [notice])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("recall", "anything"), ("status",), ("delete", "--tag", "x"), ("consolidate",), ("export",)],
+)
+def test_only_what_stores_makes_a_store(cli: Cli, command: tuple[str, ...]) -> None:
+    assert cli.error(*command) == (
+        f"{cli.store} does not exist; the first store creates it: check COGNITIVE_MEMORY_DATA_DIR"
+    )
+    assert not cli.data.exists()
+
+
 def test_recall_in_an_empty_store(cli: Cli) -> None:
+    Database(cli.store).close()
     assert cli.results("recall", "anything") == "nothing found\n"
     assert cli.json("recall", "anything") == {"query": "anything", "notices": [], "results": []}
 
@@ -351,14 +380,196 @@ def test_doctor_before_anything_is_here(cli: Cli) -> None:
 # --- model ---
 
 
-def test_model_list_and_verify(loaded: Cli) -> None:
-    assert loaded.results("model", "list") == f"{MODEL}  here\n"
-    assert loaded.json("model", "list") == {"models": {MODEL: True}, "folder": str(loaded.models)}
+KNOWN = {
+    "all-MiniLM-L6-v2": 384,
+    "all-MiniLM-L12-v2": 384,
+    "bge-small-en-v1.5": 384,
+    "bge-base-en-v1.5": 768,
+    "nomic-embed-text-v1.5": 768,
+    "multilingual-e5-small": 384,
+    "ruri-v3-30m": 256,
+}
+
+
+@pytest.fixture
+def own(cli: Cli) -> Cli:
+    """A models folder of its own, and an ONNX encoder in ``source``."""
+    write_onnx(cli.folder / "source", Encoder().graph())
+    (cli.folder / "models").mkdir()
+    return Cli(cli.folder, cli.folder / "models")
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+ADD = ("model", "add", "mine", "--from", "source", "--pooling", "mean", "--max-length", "16")
+
+
+def test_model_list(loaded: Cli) -> None:
+    first, *others = loaded.results("model", "list").splitlines()
+    size = size_of(loaded.models / MODEL)
+    assert first == (f"{MODEL}       here      fp32   384 dimensions  {size / 1e6:,.1f} MB")
+    assert others[0] == "all-MiniLM-L12-v2      not here         384 dimensions"
+    assert [line.split()[0] for line in (first, *others)] == list(KNOWN)
+    document = loaded.json("model", "list")
+    assert document["folder"] == str(loaded.models)
+    assert document["models"].pop(MODEL) == {
+        "here": True,
+        "known": True,
+        "bytes": size,
+        "precision": "fp32",
+        "dimension": 384,
+    }
+    assert document["models"] == {
+        name: {"here": False, "known": True, "dimension": dimension}
+        for name, dimension in KNOWN.items()
+        if name != MODEL
+    }
+
+
+def test_model_verify(loaded: Cli) -> None:
     document = loaded.json("model", "verify")
     assert list(document) == ["path", "texts", "max_error"]
     assert document["path"] == str(loaded.models / MODEL)
     assert document["texts"] > 50
     assert document["max_error"] <= 1e-6
+    assert loaded.json("model", "verify", MODEL) == document
+
+
+def test_model_show(loaded: Cli) -> None:
+    config = read_model_config(loaded.models / MODEL)
+    document = loaded.json("model", "show")
+    assert document["name"] == MODEL
+    assert document["fingerprint"] == config.fingerprint
+    assert document["source"] == config.source
+    assert document["pinned"] == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert document["files"][f"{MODEL}.ort"]["bytes"] == config.files[f"{MODEL}.ort"].bytes
+    lines = loaded.results("model", "show", f"sentence-transformers/{MODEL}").splitlines()
+    assert lines[:2] == [f"name: {MODEL}", "here: yes"]
+    assert "  license: Apache-2.0" in lines
+
+
+def test_model_show_of_a_model_that_is_not_here(loaded: Cli) -> None:
+    assert loaded.json("model", "show", "bge-small-en-v1.5") == {
+        "name": "bge-small-en-v1.5",
+        "here": False,
+        "repository": "BAAI/bge-small-en-v1.5",
+        "license": "MIT",
+        "pooling": "cls",
+        "max_length": 512,
+        "dimension": 384,
+        "revision": "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a",
+        "prompts": {"query": "Represent this sentence for searching relevant passages: "},
+        "dimensions": [],
+        "pinned": ["config.json", "model.safetensors", "tokenizer.json"],
+        "commands": ["cognitive-memory model pull bge-small-en-v1.5"],
+    }
+    lines = loaded.results("model", "show", "bge-small-en-v1.5").splitlines()
+    assert "  query: 'Represent this sentence for searching relevant passages: '" in lines
+
+
+def test_a_model_from_its_addition_to_its_removal(own: Cli) -> None:
+    path = own.models / "mine"
+    document = own.json(*ADD, "--query-prompt", "q: ", "--dimensions", "4,2", "--license", "MIT")
+    fingerprint = read_model_config(path).fingerprint
+    assert document == {"path": str(path), "fingerprint": fingerprint, "dimension": 6}
+    size = size_of(path)
+    last = own.results("model", "list").splitlines()[-1]
+    assert (
+        last
+        == f"mine                   here      fp32     6 dimensions  {size / 1e6:.1f} MB  added"
+    )
+    shown = own.json("model", "show", "mine")
+    assert (shown["prompts"], shown["dimensions"]) == ({"query": "q: "}, [4, 2])
+    assert shown["commands"] == [
+        "cognitive-memory model verify mine",
+        "cognitive-memory model remove mine",
+        "COGNITIVE_MEMORY_EMBEDDING__MODEL=mine cognitive-memory recall ...",
+    ]
+    line = own.results("model", "verify", "mine")
+    assert line == f"{path}: every byte as recorded; no golden vectors known\n"
+    assert own.error(*ADD) == ("mine is there already; give --replace, or choose another name")
+    assert own.results(*ADD, "--replace").splitlines()[-1] == (
+        "to use it, set COGNITIVE_MEMORY_EMBEDDING__MODEL=mine"
+    )
+    assert own.json("model", "remove", "mine")["path"] == str(path)
+    assert list(own.models.iterdir()) == []
+    assert own.error("model", "remove", "mine") == (
+        f"no model in {path}; see 'cognitive-memory model list'"
+    )
+
+
+def test_a_model_with_a_recipe_in_a_file(own: Cli) -> None:
+    recipe = {"pooling": "cls", "max_length": 12, "prompts": {"query": "q: ", "document": "d: "}}
+    (own.folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    arguments = ("model", "add", "mine", "--from", "source", "--recipe", "recipe.json")
+    own.run(*arguments, "--max-length", "16", "--document-prompt", "e: ")
+    config = read_model_config(own.models / "mine")
+    assert (config.pooling, config.max_length) == ("cls", 16)
+    assert config.prompts == {"query": "q: ", "document": "e: "}
+
+
+def test_a_model_that_the_store_needs_is_kept(own: Cli) -> None:
+    own.run(*ADD)
+    env = {"COGNITIVE_MEMORY_EMBEDDING__MODEL": "mine"}
+    own.run("store", "a cat", env=env)
+    fingerprint = read_model_config(own.models / "mine").fingerprint
+    assert own.error("model", "remove", "mine", env=env) == (
+        f"the store holds vectors of {fingerprint}, which need mine for every query; run "
+        "'cognitive-memory reembed' with another model first, or give --force"
+    )
+    own.run("model", "remove", "mine", "--force", env=env)
+    assert not (own.models / "mine").exists()
+
+
+@pytest.mark.parametrize("name", ["../source", "..", ".", "a/b", "/x/../y", ""])
+@pytest.mark.parametrize("command", ["remove", "show", "verify"])
+def test_names_that_lead_elsewhere_are_refused(own: Cli, command: str, name: str) -> None:
+    message = own.error("model", command, name)
+    assert message.startswith(("got the model name ", "no model in ", "unknown model "))
+    assert (own.folder / "source" / "model.onnx").exists()
+
+
+def test_a_folder_that_is_no_model_is_not_removed(own: Cli) -> None:
+    (own.models / "mine").mkdir()
+    (own.models / "mine" / "diary.txt").touch()
+    assert own.error("model", "remove", "mine").startswith(f"no model in {own.models}/mine; ")
+    assert (own.models / "mine" / "diary.txt").exists()
+
+
+def test_a_damaged_description_is_listed_and_removed_by_force(own: Cli) -> None:
+    own.run(*ADD)
+    own.run("store", "a cat", env={"COGNITIVE_MEMORY_EMBEDDING__MODEL": "mine"})
+    (own.models / "mine" / "model_config.json").write_text("{", encoding="utf-8")
+    assert "damaged: " in own.results("model", "list").splitlines()[-1]
+    assert "fault" in own.json("model", "list")["models"]["mine"]
+    assert own.error("model", "remove", "mine").endswith("; or give --force to remove it")
+    own.run("model", "remove", "mine", "--force")
+    assert list(own.models.iterdir()) == []
+
+
+def test_a_link_to_a_model_is_removed_and_not_the_model(own: Cli, cli: Cli) -> None:
+    (own.models / MODEL).symlink_to(cli.models / MODEL)
+    own.run("model", "remove", MODEL)
+    assert list(own.models.iterdir()) == []
+    assert (cli.models / MODEL / "model_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pooling", "mean"), "--max-length must be given, or stand in the file of --recipe"),
+        ((), "--pooling and --max-length must be given, or stand in the file of --recipe"),
+        (
+            ("--recipe", "gone.json"),
+            "the recipe gone.json cannot be read: [Errno 2] No such file or directory: 'gone.json'",
+        ),
+    ],
+)
+def test_a_model_without_its_recipe(own: Cli, arguments: tuple[str, ...], message: str) -> None:
+    assert own.error("model", "add", "mine", "--from", "source", *arguments) == message
+    assert list(own.models.iterdir()) == []
 
 
 def test_model_verify_takes_the_historic_spelling(loaded: Cli) -> None:
@@ -373,13 +584,13 @@ def test_model_pull_of_a_model_that_is_here(loaded: Cli) -> None:
     assert loaded.json("model", "pull", f"sentence-transformers/{MODEL}") == {"path": str(path)}
 
 
-def test_model_list_and_pull_from_a_folder(cli: Cli) -> None:
+def test_model_pull_from_a_folder(cli: Cli) -> None:
     env = {"COGNITIVE_MEMORY_MODELS_DIR": str(cli.folder / "models")}
-    assert cli.results("model", "list", env=env) == f"{MODEL}  not here\n"
+    assert cli.results("model", "list", env=env).startswith(f"{MODEL}       not here ")
     ready = cli.folder / "models" / MODEL
     output = cli.results("model", "pull", "--from", str(cli.models / MODEL), env=env)
     assert output == f"ready: {ready}\n"
-    assert cli.json("model", "list", env=env)["models"] == {MODEL: True}
+    assert cli.json("model", "list", env=env)["models"][MODEL]["here"]
 
 
 def test_model_convert(cli: Cli, source_dir: Path) -> None:

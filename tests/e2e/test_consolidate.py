@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from cli_process import Cli
 
+from cognitive_memory.storage.database import Database
+
 TEXTS = (
     "Redis was down again this morning and the cache was cold.",
     "This morning Redis was down again, so the cache was cold.",
@@ -63,6 +65,7 @@ def test_consolidate_look_first_and_take_it_back(cli: Cli) -> None:
 
 def test_an_empty_store(cli: Cli, tmp_path: Path) -> None:
     empty = {"COGNITIVE_MEMORY_DATA_DIR": str(tmp_path / "empty")}
+    Database(tmp_path / "empty/memories.db").close()
     line = (
         "4 episodes: 0 consolidated, 0 were earlier, 0 nearly repeat another; 0 connections found\n"
     )

@@ -48,6 +48,20 @@ def test_a_store_moves_as_a_file(cli: Cli, other: Cli) -> None:
     assert found["content"] == TEXTS[1]
 
 
+def test_what_a_killed_export_left_is_removed_by_the_next(cli: Cli) -> None:
+    old, fresh, other = (
+        cli.folder / f".{name}.{letter * 32}.part"
+        for name, letter in (("d[1].jsonl", "a"), ("d[1].jsonl", "b"), ("d1.jsonl", "a"))
+    )
+    for each in (old, fresh, other):
+        each.touch()
+    for each in (old, other):
+        os.utime(each, (0, 0))
+    cli.json("export", "d[1].jsonl")
+    left = sorted(each.name for each in cli.folder.iterdir() if "jsonl" in each.name)
+    assert left == [other.name, fresh.name, "d[1].jsonl"]
+
+
 def test_a_store_moves_through_a_pipe(cli: Cli, other: Cli) -> None:
     with subprocess.Popen(
         [*COMMAND, "export"],

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import RLock, Thread
+from threading import Condition, RLock, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -46,6 +46,39 @@ class Server:
     grpc_port: int = 0
     client: Any = field(default_factory=lambda: _local_client())
     lock: RLock = field(default_factory=RLock)
+    asking: Condition = field(default_factory=Condition)
+    """Told of each request."""
+
+    def reset(self) -> None:
+        """Forget all that it holds, how it fails, and what it was asked."""
+        self.lose_everything()
+        fresh = Server(client=self.client)
+        for each in ("api_key", "status", "page", "rounding", "requests", "bodies", "created"):
+            setattr(self, each, getattr(fresh, each))
+
+    def lose_everything(self) -> None:
+        """As a server that comes back without its disk."""
+        with self.lock:
+            for each in self.client.get_collections().collections:
+                self.client.delete_collection(each.name)
+            self.client._client.aliases.clear()
+            self.indexes.clear()
+
+    def note(self, request: str) -> None:
+        """Remember that it was asked."""
+        with self.asking:
+            self.requests.append(request)
+            self.asking.notify_all()
+
+    def await_requests(self, count: int, timeout_seconds: float) -> bool:
+        """Wait until it was asked so many more; whether it was."""
+        with self.asking:
+            until = len(self.requests) + count
+            return self.asking.wait_for(lambda: len(self.requests) >= until, timeout_seconds)
+
+    def asked(self, part: str) -> int:
+        """How many requests had this in their address."""
+        return sum(part in request for request in self.requests)
 
     @contextmanager
     def serving(self) -> Iterator[Server]:
@@ -207,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
         qdrant = self.server.qdrant
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path, query = urlsplit(self.path).path, urlsplit(self.path).query
-        qdrant.requests.append(f"{self.command} {path}")
+        qdrant.note(f"{self.command} {path}")
         if qdrant.page is not None:
             self._send(qdrant.status, qdrant.page, "text/html")
         elif qdrant.status != 200:
@@ -370,7 +403,7 @@ def _serving_grpc(server: Server) -> Iterator[None]:
 
     def guarded(name: str, handler: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
         def call(request: Any, context: Any) -> Any:
-            server.requests.append(f"gRPC {name}")
+            server.note(f"gRPC {name}")
             given = dict(context.invocation_metadata())
             if server.api_key is not None and given.get("api-key") != server.api_key:
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "Must provide an API key")

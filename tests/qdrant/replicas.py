@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qdrant_server import Server
 
 from cognitive_memory.core.memory import CognitiveMemory
 from cognitive_memory.core.similarity import Vector
@@ -18,7 +18,7 @@ from cognitive_memory.storage.qdrant_connection import QdrantConnection, QdrantO
 from cognitive_memory.storage.qdrant_replica import QdrantReplica
 from cognitive_memory.storage.reconciliation import Difference, compare
 from cognitive_memory.storage.replicated_vectors import ReplicatedVectorStorage
-from cognitive_memory.storage.replication import Replication
+from cognitive_memory.storage.replication import LONGEST_PAUSE_SECONDS, Replication
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
 from cognitive_memory.storage.sqlite_vectors import SQLiteVectorStorage
 from cognitive_memory.testing import make_memory
@@ -42,15 +42,6 @@ class Quiet(Replication):
 
     def wake(self) -> None:
         """Wait to be told."""
-
-
-def lose_everything(server: Server) -> None:
-    """As a server that comes back without its disk."""
-    with server.lock:
-        for each in server.client.get_collections().collections:
-            server.client.delete_collection(each.name)
-        server.client._client.aliases.clear()
-        server.indexes.clear()
 
 
 @dataclass
@@ -110,6 +101,15 @@ class Pair:
             self.vectors.delete_vectors(names)
             self.memories.delete_memories(names)
 
+    def apply(self) -> None:
+        """As the thread does, until nothing waits or the replica fails."""
+        while self.replication.attempt():
+            pass
+
+    def pause(self) -> None:
+        """Let so much time pass that it is tried again, whatever failed."""
+        self.clock.now += LONGEST_PAUSE_SECONDS
+
     def drain(self) -> None:
         self.replication.drain()
 
@@ -139,3 +139,25 @@ class Pair:
         assert held.keys() == kept.keys()
         for name, rows in kept.items():
             np.testing.assert_allclose(held[name], rows, atol=1e-6)
+
+
+OpenPair = Callable[..., Pair]
+
+
+@contextmanager
+def opened_pairs(folder: Path, url: str, **options: object) -> Iterator[OpenPair]:
+    """Opens handles on stores in a folder, whose replicas are at ``url``; closes them in the end.
+
+    Whoever opens one may name the store, give more ``options``, and all that ``Pair`` takes.
+    """
+    opened: list[Pair] = []
+
+    def open_one(name: str = "store.db", **given: Any) -> Pair:
+        given = {"path": folder / name, "url": url, **given}
+        given["options"] = {**options, **given.get("options", {})}
+        opened.append(Pair(**given))
+        return opened[-1]
+
+    yield open_one
+    for pair in opened:
+        pair.vectors.close()

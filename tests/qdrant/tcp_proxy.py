@@ -29,6 +29,13 @@ DROP = Fault(request_bytes=0)
 SILENCE = Fault(delay_seconds=3_600)
 
 
+def free_port() -> int:
+    """Where nobody answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @dataclass
 class Proxy:
     """Stands before ``target``. ``faults`` meet the next connections, in order; then ``rest``."""

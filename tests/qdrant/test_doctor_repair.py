@@ -10,7 +10,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from qdrant_server import Server, models
-from replicas import FINGERPRINT, Pair, W, X, Y, Z, lose_everything
+from replicas import FINGERPRINT, Pair, W, X, Y, Z
+from server_fixtures import empty_server, running_server
 
 from cognitive_memory.core.config import Settings
 from cognitive_memory.core.errors import StorageError, StoreBusyError, StoreUnavailableError
@@ -20,19 +21,7 @@ from cognitive_memory.storage.reconciliation import Difference
 from cognitive_memory.stores import create_vector_storage, open_database, open_stores
 from cognitive_memory.testing import make_memory
 
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    """Empty and sound."""
-    lose_everything(running)
-    running.status = 200
-    return running
+running, server = running_server, empty_server
 
 
 @pytest.fixture
@@ -165,7 +154,7 @@ def test_what_waits_is_not_counted_as_a_difference(pair: Pair) -> None:
 
 
 def test_what_was_lost_with_the_server_is_counted_and_sent(pair: Pair, server: Server) -> None:
-    lose_everything(server)
+    server.lose_everything()
     everything = Difference(missing=["a", "b", "c", "d", "e"], compared=5)
     assert pair.vectors.reconcile(repair=False) == everything
     assert server.client.get_collections().collections == []
@@ -273,7 +262,7 @@ def test_doctor_names_the_place_and_the_counts(settings: Settings, server: Serve
     place, _, counts = sound.detail.partition(": 3 memories")
     assert place.startswith(f"{server.url} memories@default-")
     assert counts == " compared, 0 missing, 0 outdated, 0 surplus"
-    lose_everything(server)
+    server.lose_everything()
     assert findings(settings) == Finding(
         "replica",
         False,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from qdrant_server import Server
-from tcp_proxy import DROP, PASS, SILENCE, Fault, Proxy
+from server_fixtures import empty_server, proxy_before_server, running_server
+from tcp_proxy import DROP, PASS, SILENCE, Fault, Proxy, free_port
 
 from cognitive_memory.core.errors import (
     ConfigurationError,
@@ -19,7 +17,8 @@ from cognitive_memory.core.errors import (
     StorageError,
     StoreUnavailableError,
 )
-from cognitive_memory.core.memory import VectorHit
+from cognitive_memory.core.memory import CognitiveMemory, VectorHit
+from cognitive_memory.core.similarity import Vector
 from cognitive_memory.storage.qdrant_connection import QdrantConnection, QdrantOptions
 from cognitive_memory.storage.qdrant_storage import QdrantStorage
 from cognitive_memory.testing import make_memory
@@ -31,23 +30,7 @@ INDEXED = {"project", "memory_id", "chunk", "hierarchy_level", "memory_type", "t
 INDEXED |= {"source_path", "created_us"}
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    parts = urlsplit(server.url)
-    with Proxy((str(parts.hostname), int(parts.port or 0))).serving() as proxy:
-        yield proxy
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+running, server, proxy = running_server, empty_server, proxy_before_server
 
 
 def opened(url: str, **options: Any) -> QdrantStorage:
@@ -140,6 +123,11 @@ def test_an_answer_that_is_late_but_in_time(server: Server, proxy: Proxy) -> Non
 # Broken off
 
 
+def text_of(memory: CognitiveMemory, vectors: Vector) -> str:
+    """A version for what is stored."""
+    return memory.content
+
+
 CUTS = [
     *(Fault(request_bytes=number) for number in (0, 10, 400)),
     *(Fault(response_bytes=number) for number in (0, 5, 100)),
@@ -162,15 +150,15 @@ def test_a_write_that_was_cut_off_is_completed_by_repeating_it(
     after = [np.concatenate([Y, Z]), W, np.concatenate([X, X, X])]
     with bound(proxy.url, batch_size=2, project="whole") as whole:
         whole.store_vectors(memories, before)
-        whole.store_vectors(memories, after, versions=["1", "2", "3"])
+        whole.store_vectors(memories, after, version_of=text_of)
         expected = contents(whole)
     with bound(proxy.url, batch_size=2) as storage:
         storage.store_vectors(memories, before)
         proxy.faults = [*[PASS] * passed, cut]
         with pytest.raises(StoreUnavailableError):
-            storage.store_vectors(memories, after, versions=["1", "2", "3"])
+            storage.store_vectors(memories, after, version_of=text_of)
         assert set(storage.get_vectors(["a", "b", "c"])) == {"a", "b", "c"}
-        storage.store_vectors(memories, after, versions=["1", "2", "3"])
+        storage.store_vectors(memories, after, version_of=text_of)
         assert contents(storage) == expected
 
 
@@ -204,13 +192,13 @@ def test_a_binding_that_was_cut_off_is_completed_by_repeating_it(
 @pytest.mark.parametrize(
     ("given", "named"), [("wrong", "the key"), (None, "a request without a key")]
 )
-def test_a_wrong_key(given: str | None, named: str, prefer_grpc: bool) -> None:
-    with Server(api_key=KEY).serving() as server:
-        options = {"prefer_grpc": prefer_grpc, "grpc_port": server.grpc_port}
-        with bound(server.url, api_key=KEY, **options) as storage:
-            assert storage.count() == 0
-        with opened(server.url, api_key=given, **options) as storage:
-            message = refusal(storage)
+def test_a_wrong_key(given: str | None, named: str, prefer_grpc: bool, server: Server) -> None:
+    server.api_key = KEY
+    options = {"prefer_grpc": prefer_grpc, "grpc_port": server.grpc_port}
+    with bound(server.url, api_key=KEY, **options) as storage:
+        assert storage.count() == 0
+    with opened(server.url, api_key=given, **options) as storage:
+        message = refusal(storage)
     assert message == (
         f"Qdrant at {server.url} refuses {named}; set COGNITIVE_MEMORY_QDRANT__API_KEY to one "
         "that may read and write"

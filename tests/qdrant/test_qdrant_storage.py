@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qdrant_server import Server, models
+from server_fixtures import empty_server, running_server
 
 from cognitive_memory.core.errors import (
     DimensionMismatchError,
@@ -16,8 +17,8 @@ from cognitive_memory.core.errors import (
     StorageError,
     StoreFormatError,
 )
-from cognitive_memory.core.memory import MemoryFilter, VectorHit
-from cognitive_memory.core.similarity import normalize
+from cognitive_memory.core.memory import CognitiveMemory, MemoryFilter, VectorHit
+from cognitive_memory.core.similarity import Vector, normalize
 from cognitive_memory.storage.qdrant_connection import QdrantConnection, QdrantOptions
 from cognitive_memory.storage.qdrant_filters import point_id
 from cognitive_memory.storage.qdrant_storage import PointState, QdrantStorage
@@ -43,10 +44,7 @@ class Opener:
         return storage
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
+running, server = running_server, empty_server
 
 
 @pytest.fixture
@@ -156,7 +154,7 @@ def test_points_carry_what_is_filtered_by_and_no_text(server: Server, opened: Op
     memory = make_memory(
         "a", "secret text", tags=("red",), source_path="/x", metadata={"speaker": "Ann"}
     )
-    opened.bound().store_vectors([memory], [np.concatenate([X, Y])], versions=["v7"])
+    opened.bound().store_vectors([memory], [np.concatenate([X, Y])], lambda *_: "v7")
     points = body_of(server, models.UpdateOperations).operations[0].upsert.points
     assert [str(point.id) for point in points] == [
         point_id("default", "a", 0),
@@ -212,12 +210,6 @@ def test_a_memory_without_chunks_has_no_points(opened: Opener) -> None:
     assert list(storage.get_vectors(["a", "b"])) == ["b"]
 
 
-def test_versions_are_one_for_each_memory(opened: Opener) -> None:
-    storage = opened.bound()
-    with pytest.raises(ValueError, match="zip"):
-        storage.store_vectors([make_memory("a")], [X], versions=[])
-
-
 # Reading
 
 
@@ -237,12 +229,16 @@ def test_states_are_listed_for_a_reconciler(prefer_grpc: bool, opened: Opener) -
     storage = opened.bound(batch_size=2, prefer_grpc=prefer_grpc)
     assert list(storage.list_points()) == []
     memories = [make_memory(name) for name in "abc"]
-    storage.store_vectors(memories[:2], [np.concatenate([X, Y]), Z], versions=["1", "2"])
+
+    def version_of(memory: CognitiveMemory, vectors: Vector) -> str:
+        return f"{memory.id}{len(vectors)}"
+
+    storage.store_vectors(memories[:2], [np.concatenate([X, Y]), Z], version_of)
     storage.store_vectors(memories[2:], [W])
     expected = {
-        PointState("a", 0, 2, "1"),
-        PointState("a", 1, 2, "1"),
-        PointState("b", 0, 1, "2"),
+        PointState("a", 0, 2, "a2"),
+        PointState("a", 1, 2, "a2"),
+        PointState("b", 0, 1, "b1"),
         PointState("c", 0, 1, None),
     }
     assert set(storage.list_points()) == expected

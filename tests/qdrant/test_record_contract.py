@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from qdrant_server import Server
+from server_fixtures import empty_server, running_server
 
 from cognitive_memory.core.interfaces import MemoryStorage, VectorStorage
 from cognitive_memory.core.memory import CognitiveMemory
@@ -23,6 +24,13 @@ from cognitive_memory.testing import (
 
 OpenProject = Callable[[], QdrantProject]
 
+running, server = running_server, empty_server
+
+BATCH = 16
+"""Points in one request; ``MANY`` memories need several."""
+
+MANY = 50
+
 
 class _Kept(QdrantConnection):
     """Closed by whoever made it: what is in memory would be gone with the first handle."""
@@ -33,36 +41,37 @@ class _Kept(QdrantConnection):
 
 @contextmanager
 def in_memory() -> Iterator[OpenProject]:
-    connection = _Kept(QdrantOptions())
+    connection = _Kept(QdrantOptions(batch_size=BATCH))
     yield lambda: QdrantProject(connection)
     QdrantConnection.close(connection)
 
 
 @contextmanager
-def on_a_server(*, prefer_grpc: bool = False) -> Iterator[OpenProject]:
-    with Server(api_key="right").serving() as server:
-        options = QdrantOptions(
-            url=server.url,
-            api_key="right",
-            prefer_grpc=prefer_grpc,
-            grpc_port=server.grpc_port,
-            timeout_seconds=120,  # it is written in Python, and looks at every point
-        )
-        yield lambda: QdrantProject(QdrantConnection(options))
-        spoken = {request.partition(" ")[0] == "gRPC" for request in server.requests}
-        assert spoken <= {prefer_grpc}
+def on_a_server(server: Server, *, prefer_grpc: bool) -> Iterator[OpenProject]:
+    server.api_key = "right"
+    options = QdrantOptions(
+        url=server.url,
+        api_key="right",
+        prefer_grpc=prefer_grpc,
+        grpc_port=server.grpc_port,
+        timeout_seconds=120,  # it is written in Python, and looks at every point
+        batch_size=BATCH,
+    )
+    yield lambda: QdrantProject(QdrantConnection(options))
+    spoken = {request.partition(" ")[0] == "gRPC" for request in server.requests}
+    assert spoken <= {prefer_grpc}
 
 
 PLACES = ("memory", "HTTP", "gRPC")
 
 
 @pytest.fixture(params=PLACES)
-def open_project(request: pytest.FixtureRequest) -> Iterator[OpenProject]:
+def open_project(request: pytest.FixtureRequest, server: Server) -> Iterator[OpenProject]:
     """Opens handles on one project."""
     place = (
         in_memory()
         if request.param == "memory"
-        else on_a_server(prefer_grpc=request.param == "gRPC")
+        else on_a_server(server, prefer_grpc=request.param == "gRPC")
     )
     with place as open_project:
         yield open_project
@@ -76,6 +85,7 @@ def _bound(project: QdrantProject) -> QdrantProject:
 
 class TestMemories(MemoryStorageContract):
     takes_snapshots = False
+    many = MANY
 
     @pytest.fixture
     def open_memories(self, open_project: OpenProject) -> Callable[[], MemoryStorage]:
@@ -83,6 +93,8 @@ class TestMemories(MemoryStorageContract):
 
 
 class TestVectors(VectorStorageContract):
+    many = MANY
+
     @pytest.fixture
     def open_storage(self, open_project: OpenProject) -> Callable[[], VectorStorage]:
         self.open_project = open_project

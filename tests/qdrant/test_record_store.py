@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from qdrant_server import Server
 from record_handles import FINGERPRINT, W, X, Y, Z, bound, opened, requests_of
+from server_fixtures import empty_server, running_server
 from tcp_proxy import PASS, Fault, Proxy
 
 from cognitive_memory.core.errors import (
@@ -30,11 +31,7 @@ from cognitive_memory.storage.qdrant_words import Stemmer
 from cognitive_memory.storage.sqlite_persistence import SQLitePersistence
 from cognitive_memory.testing import FILTER_CASES, FILTERED_MEMORIES, make_memory, unit
 
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
+running, server = running_server, empty_server
 
 
 def ids(memories: list[CognitiveMemory]) -> list[str]:

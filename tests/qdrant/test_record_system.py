@@ -8,17 +8,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from qdrant_server import Server
+from server_fixtures import empty_server, running_server
 
 from cognitive_memory import Settings, create_system
 from cognitive_memory.core.errors import ConfigurationError, StoreUnavailableError
 from cognitive_memory.core.interfaces import CognitiveSystem
 from cognitive_memory.core.memory import MemoryFilter
+from cognitive_memory.diagnosis import diagnose
 from cognitive_memory.importers.json_lines import JsonLinesSource
+from cognitive_memory.qdrant_stores import open_qdrant_stores
+from cognitive_memory.testing import make_memory
 
 COMMAND = (sys.executable, "-m", "cognitive_memory.cli")
 HANG_SECONDS = 120
@@ -35,10 +40,7 @@ NOTES = (
 )
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
+running, server = running_server, empty_server
 
 
 @pytest.fixture
@@ -144,6 +146,40 @@ def test_a_project_moves_into_another(open_system: Callable[..., CognitiveSystem
     ]
 
 
+def test_doctor_tells_of_the_memories_and_their_embedding(
+    server: Server, model_dir: Path, tmp_path: Path
+) -> None:
+    settings = Settings(
+        models_dir=model_dir.parent,
+        storage={"record": "qdrant"},
+        qdrant={"url": server.url, "timeout_seconds": 120},
+    )
+    record, _ = open_qdrant_stores(settings)
+    where = f"Qdrant at {server.url}, project default"
+
+    def told(given: Settings = settings) -> list[tuple[str, bool, str]]:
+        found = [(each.check, each.sound, each.detail) for each in diagnose(given)]
+        return [each for each in found if each[0] != "model"]
+
+    assert told() == [
+        ("store", True, f"{where}: nothing is stored yet; the first store makes its collection"),
+        ("embedding", True, "the store holds no vectors yet"),
+    ]
+    with record, create_system(settings) as system:
+        system.store_experience(TEXTS[0])
+        fingerprint = system.embedding_provider.fingerprint
+        assert told() == [
+            ("store", True, f"{where}: 1 memories, sound"),
+            ("embedding", True, f"store and model agree on {fingerprint}"),
+        ]
+        elsewhere = replace(settings, models_dir=tmp_path)
+        absent = f"the store holds {fingerprint}; no model to compare with"
+        assert told(elsewhere)[1] == ("embedding", True, absent)
+        record.save_memories([make_memory("bare")])
+    fault = f"{where}: 1 memories lack vectors; load or store them again"
+    assert told()[0] == ("store", False, fault)
+
+
 def test_settings_that_lose_memories_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="set COGNITIVE_MEMORY_QDRANT__URL"):
         create_system(Settings(storage={"record": "qdrant"}))
@@ -181,13 +217,9 @@ class Cli:
 
     def __init__(self, url: str, models: Path, folder: Path) -> None:
         self._folder = folder
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name == "PATH" or name.startswith("COVERAGE_")
-        }
+        # Not coverage's: tests in one process cover it all, and the client is slow to import.
         self.environment = {
-            **kept,
+            "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "COGNITIVE_MEMORY_MODELS_DIR": str(models),
             "COGNITIVE_MEMORY_OFFLINE": "true",

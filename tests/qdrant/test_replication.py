@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qdrant_server import Server
-from replicas import FINGERPRINT, Pair, W, X, Y, Z, lose_everything
+from replicas import FINGERPRINT, OpenPair, Pair, W, X, Y, Z, opened_pairs
+from server_fixtures import empty_server, running_server
 
 from cognitive_memory.core.errors import (
     DimensionMismatchError,
@@ -24,42 +25,18 @@ from cognitive_memory.core.memory import MemoryFilter, MemoryType, VectorHit
 from cognitive_memory.storage.database import Database
 from cognitive_memory.storage.maintenance import back_up, restore, vacuum
 from cognitive_memory.storage.replicated_vectors import MAX_WAITING
-from cognitive_memory.storage.replication import BATCH, LONGEST_PAUSE_SECONDS, Replication
+from cognitive_memory.storage.replication import BATCH, Replication
 from cognitive_memory.storage.sqlite_replacement import SQLiteEmbeddingReplacement
 from cognitive_memory.testing import make_memory, unit
 from cognitive_memory.testing.examples import NOON
 
-OpenPair = Callable[..., Pair]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    """Empty, and asked nothing yet."""
-    lose_everything(running)
-    running.requests.clear()
-    running.rounding = 0.0
-    return running
+running, server = running_server, empty_server
 
 
 @pytest.fixture
 def open_pair(tmp_path: Path, server: Server) -> Iterator[OpenPair]:
-    """Opens handles on one store."""
-    opened: list[Pair] = []
-
-    def open_one(name: str = "store.db", **values: object) -> Pair:
-        given = {"path": tmp_path / name, "url": server.url, "options": {"timeout_seconds": 60}}
-        opened.append(Pair(**{**given, **values}))  # type: ignore[arg-type]
-        return opened[-1]
-
-    yield open_one
-    for pair in opened:
-        pair.vectors.close()
+    with opened_pairs(tmp_path, server.url, timeout_seconds=60) as open_pair:
+        yield open_pair
 
 
 @pytest.fixture
@@ -76,20 +53,19 @@ WRITES = ("/points/batch", "/points/delete", "/aliases")
 
 def writes(server: Server) -> int:
     """How many changes the server was told."""
-    return sum(request.endswith(WRITES) for request in server.requests)
+    return sum(map(server.asked, WRITES))
 
 
 def queries(server: Server) -> int:
     """How many searches the server was asked."""
-    return sum("/points/query/batch" in request for request in server.requests)
+    return server.asked("/points/query/batch")
 
 
 def apply(pair: Pair) -> None:
     """As the thread does, with a pause after a failure."""
     for _ in range(2):
-        while pair.replication.attempt():
-            pass
-        pair.clock.now += LONGEST_PAUSE_SECONDS
+        pair.apply()
+        pair.pause()
 
 
 # What is written is found, before and after the replica knows it
@@ -385,7 +361,7 @@ def test_a_store_that_moves_to_another_place_is_sent_and_what_was_there_is_delet
     first = open_pair()
     first.put(a=X, b=Y)
     first.drain()
-    elsewhere = open_pair(options={"collection": "elsewhere", "timeout_seconds": 60})
+    elsewhere = open_pair(options={"collection": "elsewhere"})
     elsewhere.put(c=Z)
     elsewhere.drop("a")
     assert elsewhere.found() == ["b", "c"]
@@ -401,7 +377,7 @@ def test_a_store_that_moves_to_another_place_is_sent_and_what_was_there_is_delet
 
 def test_two_processes_that_disagree_about_the_place_answer_rightly(open_pair: OpenPair) -> None:
     here = open_pair()
-    there = open_pair(options={"collection": "elsewhere", "timeout_seconds": 60})
+    there = open_pair(options={"collection": "elsewhere"})
     for number in range(3):
         here.put(**{f"h{number}": X})
         here.drain()
@@ -562,7 +538,7 @@ def test_the_vectors_of_another_embedding_are_refused(pair: Pair) -> None:
 def test_a_server_that_comes_back_empty_is_told_all_of_it_again(pair: Pair, server: Server) -> None:
     pair.put(a=X, b=Y)
     pair.drain()
-    lose_everything(server)
+    server.lose_everything()
     assert pair.found() == ["a", "b", "first"]
     (notice,) = pair.vectors.notices()
     assert notice.startswith("degraded: Qdrant at ")
@@ -580,7 +556,7 @@ def test_what_is_written_to_a_server_that_lost_the_rest_brings_the_rest_back(
     pair.put(a=X)
     pair.drain()
     for writer in (pair, open_pair()):  # one that knows the collection, and one that begins
-        lose_everything(server)
+        server.lose_everything()
         writer.put(b=Y)
         apply(writer)
         assert writer.vectors.notices() == []
@@ -593,7 +569,7 @@ def test_a_collection_that_another_project_made_anew_is_not_taken_for_ours(
 ) -> None:
     pair.put(a=X)
     pair.drain()
-    lose_everything(server)
+    server.lose_everything()
     other = open_pair("other.db")
     other.put(z=X)
     other.drain()

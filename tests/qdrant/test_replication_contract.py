@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from qdrant_server import Server
-from replicas import Pair, Quiet, lose_everything
+from replicas import Pair, Quiet
+from server_fixtures import empty_server, running_server
 
 from cognitive_memory.core.interfaces import VectorStorage
 from cognitive_memory.core.memory import CognitiveMemory
@@ -15,22 +16,12 @@ from cognitive_memory.core.similarity import Vector
 from cognitive_memory.storage.replication import Replication
 from cognitive_memory.testing import VectorStorageContract
 
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    """Empty."""
-    lose_everything(running)
-    return running
+running, server = running_server, empty_server
 
 
 class _Contract(VectorStorageContract):
     kind: Callable[..., Replication] = Quiet
+    many = 50
 
     @pytest.fixture
     def open_storage(self, tmp_path: Path, server: Server) -> Callable[[], VectorStorage]:
@@ -41,7 +32,7 @@ class _Contract(VectorStorageContract):
                 tmp_path / "store.db",
                 server.url,
                 type(self).kind,
-                options={"timeout_seconds": 60},
+                options={"timeout_seconds": 60, "batch_size": 16},
             )
             self._pairs.append(pair)
             return pair.vectors

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from qdrant_server import Server
-from replicas import Pair, X, Y, Z, lose_everything
-from tcp_proxy import DROP, PASS, SILENCE, Fault, Proxy
+from replicas import OpenPair, Pair, X, Y, Z, opened_pairs
+from server_fixtures import proxy_before_server, running_server
+from tcp_proxy import DROP, PASS, SILENCE, Fault, Proxy, free_port
 
 from cognitive_memory.core.errors import (
     MissingExtraError,
@@ -24,7 +23,7 @@ from cognitive_memory.core.errors import (
     StoreBusyError,
     StoreUnavailableError,
 )
-from cognitive_memory.storage.replication import LONGEST_PAUSE_SECONDS, Replication
+from cognitive_memory.storage.replication import Replication
 
 HANG_SECONDS = 120
 """A guard against waiting for ever; nothing is measured."""
@@ -32,44 +31,23 @@ HANG_SECONDS = 120
 KEY = "sk-1234"
 LOGGER = "cognitive_memory.storage.replication"
 
-OpenPair = Callable[..., Pair]
 
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
+running, proxy = running_server, proxy_before_server
 
 
 @pytest.fixture
 def server(running: Server) -> Server:
-    """Empty and sound."""
-    lose_everything(running)
-    running.status, running.page, running.api_key = 200, None, KEY
+    """Empty and sound, and locked."""
+    running.reset()
+    running.api_key = KEY
     return running
 
 
 @pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    parts = urlsplit(server.url)
-    with Proxy((str(parts.hostname), int(parts.port or 0))).serving() as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def open_pair(tmp_path: Path, proxy: Proxy) -> Iterator[OpenPair]:
-    """Opens handles on one store, which reach the server through the proxy."""
-    opened: list[Pair] = []
-
-    def open_one(**values: Any) -> Pair:
-        options = {"timeout_seconds": 1, "api_key": KEY, **values.pop("options", {})}
-        given = {"path": tmp_path / "store.db", "url": proxy.url, **values}
-        opened.append(Pair(options=options, **given))
-        return opened[-1]
-
-    yield open_one
-    for pair in opened:
-        pair.vectors.close()
+    """They reach the server through the proxy."""
+    with opened_pairs(tmp_path, proxy.url, timeout_seconds=1, api_key=KEY) as open_pair:
+        yield open_pair
 
 
 @pytest.fixture
@@ -79,12 +57,6 @@ def pair(open_pair: OpenPair) -> Pair:
     pair.put(a=X)
     pair.drain()
     return pair
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def drops(server: Server, proxy: Proxy) -> None:
@@ -152,14 +124,13 @@ def test_an_outage_loses_nothing_blocks_nothing_and_is_told(
     assert KEY not in notice
 
     mend(server, proxy)
-    pair.clock.now += LONGEST_PAUSE_SECONDS
-    while pair.replication.attempt():
-        pass
+    pair.pause()
+    pair.apply()
     assert pair.vectors.notices() == []
     assert pair.vectors.get_statistics()["replica"]["fault"] is None
-    searches = sum("/query" in request for request in server.requests)
+    searches = server.asked("/query")
     assert pair.found() == ["a", "b", "c"]
-    assert sum("/query" in request for request in server.requests) == searches + 1
+    assert server.asked("/query") == searches + 1
     pair.assert_equal()
     assert [record.getMessage() for record in caplog.records if record.name == LOGGER] == [
         f"the derived index cannot be used: {told['fault']}",
@@ -179,7 +150,7 @@ def test_the_first_search_of_an_outage_asks_once_and_the_others_do_not(
         assert proxy.connections <= asked + 1
     assert pair.vectors.notices() != []
     mend(server, proxy)
-    pair.clock.now += LONGEST_PAUSE_SECONDS
+    pair.pause()
     assert not pair.replication.attempt()
     assert pair.vectors.notices() == []
 
@@ -219,8 +190,7 @@ def test_pauses_grow_to_a_bound_and_begin_anew_after_a_success(
         full = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0, 30.0]
         assert pauses == pytest.approx([each * (0.5 + jitter / 2) for each in full])
         proxy.rest = PASS
-        while pair.replication.attempt():
-            pass
+        pair.apply()
         pair.assert_equal()
 
 
@@ -254,12 +224,10 @@ def test_a_batch_that_is_cut_off_anywhere_is_completed_by_the_next_attempt(
     pair.put(a=Z, c=np.stack([X, Y, Z]))
     pair.drop("b")
     proxy.faults = [*[PASS] * passed, cut]
-    while pair.replication.attempt():
-        pass
+    pair.apply()
     assert pair.found() == pair.record_found()
-    pair.clock.now += LONGEST_PAUSE_SECONDS
-    while pair.replication.attempt():
-        pass
+    pair.pause()
+    pair.apply()
     pair.assert_equal()
     assert pair.replica.count() == 4
 
@@ -272,9 +240,8 @@ def test_an_answer_that_comes_too_late_leaves_the_change_waiting(pair: Pair, pro
     assert "did not answer within 1 s" in pair.vectors.notices()[0]
     assert pair.pending() == ["b"]
     proxy.rest = PASS
-    pair.clock.now += LONGEST_PAUSE_SECONDS
-    while pair.replication.attempt():
-        pass
+    pair.pause()
+    pair.apply()
     pair.assert_equal()
 
 
@@ -376,8 +343,7 @@ def test_a_record_that_others_write_to_is_no_outage(pair: Pair) -> None:
         assert not pair.replication.attempt()
     assert pair.vectors.notices() == []
     assert pair.pending() == ["b"]
-    while pair.replication.attempt():
-        pass
+    pair.apply()
     pair.assert_equal()
 
 
@@ -424,8 +390,7 @@ def test_an_address_that_is_none_is_told(open_pair: OpenPair) -> None:
     pair.drain()
     wrong = open_pair(url="http://[")
     wrong.put(b=Y)
-    while wrong.replication.attempt():
-        pass
+    wrong.apply()
     assert "COGNITIVE_MEMORY_QDRANT__URL='http://['" in wrong.vectors.notices()[0]
     assert wrong.found() == ["a", "b"]
 

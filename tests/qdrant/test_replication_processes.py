@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from qdrant_server import Server
 from replica_process import change, hang
 from replicas import Pair, X, Y
+from server_fixtures import proxy_before_server
 from tcp_proxy import PASS, SILENCE, Fault, Proxy
 
 HANG_SECONDS = 300
@@ -29,11 +29,7 @@ def server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    parts = urlsplit(server.url)
-    with Proxy((str(parts.hostname), int(parts.port or 0))).serving() as proxy:
-        yield proxy
+proxy = proxy_before_server
 
 
 @pytest.fixture
@@ -113,10 +109,8 @@ def test_whoever_is_killed_both_sides_are_equal_in_the_end(
     killed = 0
     while killed < int(request.config.getoption("crashes")):
         writers = [start(change, path, server.url, rng.random(), 10_000) for _ in range(2)]
-        until = len(server.requests) + rng.randrange(5, 40)
-        while len(server.requests) < until:
-            assert [writer.exitcode for writer in writers] == [None, None]
-            os.sched_yield()
+        assert server.await_requests(rng.randrange(5, 40), HANG_SECONDS)
+        assert [writer.exitcode for writer in writers] == [None, None]
         for writer in writers:
             writer.kill()
         for writer in writers:

@@ -5,37 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from qdrant_cli import QdrantCli, install_provider
 from qdrant_server import Server
-from replicas import lose_everything
+from server_fixtures import empty_server, proxy_before_server, running_server
 from tcp_proxy import DROP, PASS, SILENCE, Proxy
 
+from cognitive_memory.storage.database import Database
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Server]:
-    with Server().serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: Server) -> Server:
-    """Empty and sound."""
-    lose_everything(running)
-    running.status = 200
-    return running
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    parts = urlsplit(server.url)
-    with Proxy((str(parts.hostname), int(parts.port or 0))).serving() as proxy:
-        yield proxy
+running, server, proxy = running_server, empty_server, proxy_before_server
 
 
 @pytest.fixture
@@ -176,7 +157,7 @@ def test_an_interrupted_command_leaves_what_was_not_sent(
 def test_doctor_tells_and_repairs_what_a_server_lost(cli: QdrantCli, server: Server) -> None:
     for number in range(3):
         cli.store_text(f"text {number}")
-    lose_everything(server)
+    server.lose_everything()
     counts = "3 memories compared, 3 missing, 0 outdated, 0 surplus"
     assert f"{counts}, 0 pending; run 'cognitive-memory doctor --repair'" in cli.doctor(code=1)
     assert points(server) == 0
@@ -246,6 +227,7 @@ def test_switching_back_to_the_embedded_index_keeps_what_is_stored(
 def test_qdrant_without_an_address_is_a_fault_of_the_settings(
     cli: QdrantCli, command: tuple[str, ...]
 ) -> None:
+    Database(cli.store).close()
     nowhere = replace(cli, url="")
     assert nowhere.error(*command, code=2) == (
         "COGNITIVE_MEMORY_STORAGE__VECTORS='qdrant' needs a server: set "
