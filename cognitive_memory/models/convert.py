@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from ..core.errors import ConversionError
-from ..core.model_files import TOKENIZER_FILE, ModelConfig, check_file, record_file
+from ..core.errors import ConversionError, InvalidInputError
+from ..core.model_files import CONFIG_FILE, TOKENIZER_FILE, ModelConfig, check_file, record_file
 from ..encoding.runtime import import_runtime, runtime_errors
 from .registry import ModelRecipe
 from .verify import check_golden
@@ -56,6 +56,7 @@ def convert_model(
     architecture, or the result is not exact; ``target`` is then as it was.
     """
     check_source(source, recipe)
+    check_replaceable(target, recipe.name)
     with replacing(target) as folder:
         if exporter == "torch":
             from .torch_exporter import export_graph
@@ -74,6 +75,23 @@ def convert_model(
         config.write(folder)
         check_golden(folder, config)
     return config
+
+
+def check_replaceable(target: Path, name: str) -> None:
+    """Raise ``InvalidInputError`` if ``target`` is a folder of anything else than one model.
+
+    One that was named by mistake must not be lost to the model ``name``.
+    """
+    try:
+        is_taken = target.is_dir() and not target.is_symlink() and any(target.iterdir())
+        is_model = (target / CONFIG_FILE).is_file()
+    except OSError as error:
+        raise ConversionError(f"cannot write {target}: {error.strerror}") from None
+    if is_taken and not is_model:
+        raise InvalidInputError(
+            f"{target} holds other things than a model; give a folder of its own, as "
+            f"{target / name}"
+        )
 
 
 @contextmanager

@@ -92,13 +92,13 @@ class PrecisionMap:
 def part_products(architecture: Architecture, layer: int, part: str) -> list[list[str]]:
     """The products of a part by their names in the checkpoint; those in one list share inputs."""
     family = architecture.family
-    groups = {
+    groups: dict[str, list[tuple[str, ...]]] = {
         "attention": [family.projections],
         "output": [(family.attention_output,)],
         "feed-forward": [family.widening, (family.narrowing,)],
-    }[part]
+    }
     prefix = family.layer.format(layer)
-    return [[prefix + name for name in group] for group in groups]
+    return [[prefix + name for name in group] for group in groups[part]]
 
 
 def _check_name(name: str) -> None:

@@ -36,8 +36,8 @@ def find_fastest_map(
 
     def tried(parts: Sequence[str]) -> Quality:
         quality = measure(_map(parts))
-        kept = ", ".join(sorted(parts)) or "nothing"
-        report(f"in fp32 {kept}: {quality}")
+        kept = "all products" if len(parts) == len(costs) else ", ".join(sorted(parts))
+        report(f"in fp32 {kept or 'nothing'}: {quality}")
         if gate.passes(quality):
             passing.append(parts)
         return quality

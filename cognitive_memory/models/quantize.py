@@ -21,8 +21,8 @@ from ..encoding.onnx_provider import ONNXEmbeddingProvider
 from ..encoding.texts import check_texts
 from ..encoding.tokenization import TextTokenizer
 from .architecture import Architecture, read_architecture
-from .convert import ARCHITECTURE_FILE, replacing, write_runtime_file
-from .precision import PrecisionMap
+from .convert import ARCHITECTURE_FILE, check_replaceable, replacing, write_runtime_file
+from .precision import EMBEDDINGS, PrecisionMap
 from .quality import (
     Gate,
     HeldTexts,
@@ -113,6 +113,7 @@ class Quantizer:
         title = f"{self.config.name} in {self.precision_of(precisions)}"
         if target.resolve() == self.source.resolve():
             raise InvalidInputError(f"{target} is the fp32 model itself; give another folder")
+        check_replaceable(target, self.source.name)
         with replacing(target) as folder:
             config = self.write(folder, precisions)
             quality = self.measure(folder)
@@ -165,7 +166,9 @@ class Quantizer:
         from .quantized_graph import QuantizedGraph
 
         weights = self._load_weights()
-        ranges = self._load_ranges() if self.method == "static" else None
+        parts = precisions.parts(self.architecture)
+        multiplies = any(kept == "int8" for part, kept in parts if part != EMBEDDINGS)
+        ranges = self._load_ranges() if multiplies and self.method == "static" else None
         return QuantizedGraph(weights, self.layout, self.config.pooling, precisions, ranges).build()
 
     def measure(self, folder: Path) -> Quality:

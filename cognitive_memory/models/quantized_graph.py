@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from ..core.errors import ConversionError
 from .architecture import Weights
 from .calibration import ChannelRange, Floats
 from .encoder_graph import EncoderGraph
@@ -32,6 +34,7 @@ from .precision import LAYER_PARTS, PrecisionMap, part_products
 
 _HIGHEST = 127
 _MIDDLE = 128
+_LARGEST_HALF = 65504.0
 
 
 class QuantizedGraph(EncoderGraph):
@@ -71,7 +74,7 @@ class QuantizedGraph(EncoderGraph):
         if self.word_precision == "fp32":
             return super().look_up(table)
         if self.word_precision == "fp16":
-            half = self.constant(table, values.astype(np.float16))
+            half = self.constant(table, _halved(values, table))
             return self.op("Cast", [self.op("Gather", [half, "input_ids"])], to=1)
         scale = np.maximum(np.abs(values).max(axis=1, keepdims=True) / _HIGHEST, 1e-12)
         codes = self.constant(table, np.rint(values / scale).astype(np.int8))
@@ -85,7 +88,7 @@ class QuantizedGraph(EncoderGraph):
         if precision == "int8":
             return self._integer_product(inputs, name, bias=False)
         if precision == "fp16":
-            weight = self.weight(f"{name}.weight").T.astype(np.float16)
+            weight = _halved(self.weight(f"{name}.weight").T, name)
             # The runtime casts it once, when the model is loaded.
             cast = self.op("Cast", [self.constant(f"{name}.weight", weight)], to=1)
             return self.op("MatMul", [inputs, cast])
@@ -169,6 +172,16 @@ class QuantizedGraph(EncoderGraph):
         high = max(0.0, float((known.high / smoothing).max()))
         step = max(_rounded((high - low) / 255), 1e-12)
         return step, round(min(255.0, -low / step))
+
+
+def _halved(values: Floats, name: str) -> NDArray[np.float16]:
+    largest = float(np.abs(values).max())
+    if not largest <= _LARGEST_HALF:
+        raise ConversionError(
+            f"{name} holds values up to {largest:.3g}, fp16 ends at {_LARGEST_HALF:g}; "
+            "keep it in fp32"
+        )
+    return values.astype(np.float16)
 
 
 def _rounded(value: float) -> float:

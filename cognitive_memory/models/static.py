@@ -29,7 +29,7 @@ from ..encoding.onnx_engine import ONNXEngine
 from ..encoding.onnx_provider import ONNXEmbeddingProvider
 from ..encoding.static_provider import STATIC, TABLE_FILE
 from ..encoding.tokenization import TextTokenizer
-from .convert import replacing
+from .convert import check_replaceable, replacing
 from .static_fit import fit_directions
 
 METHOD = "static embeddings 1"
@@ -80,13 +80,14 @@ def distill_model(
     """Make the folder ``target`` of static embeddings from the converted model in ``teacher``.
 
     ``name`` is the teacher's by default, ``dimension`` 256, or the teacher's where that is less.
-    Raises ``InvalidInputError`` for a dimension beyond the
-    teacher's or too many texts, ``ConversionError`` for a teacher that is static itself, and as
-    reading a model does; ``target`` is then as it was.
+    Raises ``InvalidInputError`` for a dimension beyond the teacher's, too many texts or a
+    ``target`` that holds other things than a model, ``ConversionError`` for a teacher that is
+    static itself, and as reading a model does; ``target`` is then as it was.
     """
     model = ModelFolder(lambda: teacher)
     length = min(DIMENSION, model.config.dimension) if dimension is None else dimension
     _check_request(model.config, length)
+    check_replaceable(target, name or model.config.name)
     prompt = model.config.prompts.get("document", "")
     vocabulary = read_vocabulary(model.checked(TOKENIZER_FILE), prompt)
     table = make_table(model, vocabulary, length, texts, report)

@@ -23,6 +23,9 @@ from ..encoding.static_provider import STATIC, StaticEmbeddingProvider
 TOLERANCE = 1e-6
 """Largest difference allowed in any of the values of a golden vector."""
 
+QUANTIZED_TOLERANCE = 4.0
+"""Largest cosine distance allowed to a quantized model, beside the largest on its held texts."""
+
 
 @dataclass(frozen=True, slots=True)
 class GoldenSet:
@@ -90,13 +93,9 @@ def check_golden(folder: Path, config: ModelConfig) -> Agreement | None:
 
     ``None`` without golden vectors.
     """
-    golden = load_golden(config.name)
-    if golden is None:
+    measured = _measure_graphs(folder, config)
+    if not measured:
         return None
-    measured = []
-    for optimization in ("all", "basic"):  # the prepared graph, and the portable one
-        with ONNXEmbeddingProvider(folder, optimization=optimization) as provider:
-            measured.append(measure_agreement(provider, golden))
     # NaN compares false with everything, so the test is for what is wanted.
     wrong = [each for each in measured if not each.max_error <= TOLERANCE]
     agreement = wrong[0] if wrong else max(measured, key=lambda each: each.max_error)
@@ -104,6 +103,34 @@ def check_golden(folder: Path, config: ModelConfig) -> Agreement | None:
         raise ConversionError(
             f"{config.name} differs from its golden vectors by {agreement.max_error:.2g}, "
             f"the limit is {TOLERANCE:g}; the conversion was discarded"
+        )
+    return agreement
+
+
+def _measure_graphs(folder: Path, config: ModelConfig) -> list[Agreement]:
+    """Of the prepared graph and the portable one; empty without golden vectors."""
+    golden = load_golden(config.name)
+    if golden is None:
+        return []
+    measured = []
+    for optimization in ("all", "basic"):
+        with ONNXEmbeddingProvider(folder, optimization=optimization) as provider:
+            measured.append(measure_agreement(provider, golden))
+    return measured
+
+
+def _check_quantized(folder: Path, config: ModelConfig) -> Agreement | None:
+    """Raise ``ConversionError`` for a model that is much worse than when it was accepted."""
+    measured = _measure_graphs(folder, config)
+    if not measured:
+        return None
+    agreement = min(measured, key=lambda each: each.min_cosine)
+    recorded = config.quality.get("min_cosine", 0.0)
+    least = 1 - max(QUANTIZED_TOLERANCE * (1 - recorded), 1e-5)
+    if not agreement.min_cosine >= least:
+        raise ConversionError(
+            f"{folder} is at a cosine of {agreement.min_cosine:.4f} from a golden vector, "
+            f"{recorded:.4f} was the least when it was made; this machine computes it wrongly"
         )
     return agreement
 
@@ -118,4 +145,6 @@ def verify_model(folder: Path, config: ModelConfig) -> Agreement | None:
     if config.precision == STATIC:  # far from its teacher by design: that it can be used is all
         StaticEmbeddingProvider(folder).encode_batch([""])
         return None
+    if config.precision != "fp32":
+        return _check_quantized(folder, config)
     return check_golden(folder, config)

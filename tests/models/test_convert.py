@@ -27,7 +27,12 @@ from tiny_bert import (
 )
 from tokenizers import Tokenizer
 
-from cognitive_memory.core.errors import ConversionError, MissingExtraError, ModelIntegrityError
+from cognitive_memory.core.errors import (
+    ConversionError,
+    InvalidInputError,
+    MissingExtraError,
+    ModelIntegrityError,
+)
 from cognitive_memory.core.model_files import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -74,17 +79,17 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A place that already holds something."""
+    """A place that already holds a model."""
     folder = tmp_path / "models" / "tiny"
     folder.mkdir(parents=True)
-    (folder / "earlier").write_text("as it was", encoding="utf-8")
+    (folder / CONFIG_FILE).write_text("as it was", encoding="utf-8")
     return folder
 
 
 def assert_untouched(target: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == [target.name]
-    assert [path.name for path in target.iterdir()] == ["earlier"]
-    assert (target / "earlier").read_text(encoding="utf-8") == "as it was"
+    assert [path.name for path in target.iterdir()] == [CONFIG_FILE]
+    assert (target / CONFIG_FILE).read_text(encoding="utf-8") == "as it was"
 
 
 def open_plain(graph: bytes | str) -> Any:
@@ -534,6 +539,14 @@ def test_a_folder_that_is_lost_leaves_the_target_as_it_was(target: Path, tmp_pat
     with pytest.raises(FileNotFoundError):
         _put_in_place(tmp_path / "lost", target, retired)
     assert_untouched(target)
+
+
+def test_a_folder_of_other_things_is_not_replaced(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine").write_text("kept", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"notes holds other things .* as .*notes/tiny$"):
+        convert_model(source, tmp_path / "notes", recipe_of(source))
+    assert (tmp_path / "notes" / "mine").read_text("utf-8") == "kept"
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "broken link"])
