@@ -22,8 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import re
 import statistics
 import sys
 import tempfile
@@ -33,27 +31,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import paragraphs
 from embedding_peers import ENGINES, OURS, TORCH, Setup
 from embedding_report import (
     agreement,
     busy_warning,
-    describe_texts,
     headline_lines,
     headlines,
     plot,
     summary,
     tables,
 )
-from embedding_rounds import MIXED, SHORT, SINGLE, Bench, EngineError, ForeignLoad, Plan
+from embedding_rounds import Bench, EngineError, Plan
+from embedding_texts import MIXED, choose_texts, describe_texts
+from machine import ForeignLoad, environment
 from published_model import published_model
 
 from cognitive_memory.core.resources import usable_cores
 
-SINGLE_TOKENS = 45
-SHORT_TEXTS, SHORT_TOKENS = 200, 16
-FULL = Plan(rounds=5, calls={1: 100, 8: 25, 32: 8}, single_calls=40)
-QUICK = Plan(rounds=1, calls={1: 10, 8: 3, 32: 2}, single_calls=5, trial_texts=32)
+FULL = Plan(
+    rounds=5,
+    single_calls=40,
+    calls={1: 100, 8: 25, 32: 8},
+    idle_seconds=2.0,
+    sgemm_repeats=5,
+    is_short_measured=True,
+)
+QUICK = replace(FULL, rounds=1, single_calls=5, calls={1: 10, 8: 3, 32: 2}, trial_texts=32)
 
 
 def main() -> None:
@@ -117,7 +120,7 @@ def measure(
 ) -> dict[str, Any]:
     """The whole report, without its headlines."""
     limit = read_json(model_dir / "sentence_bert_config.json")["max_seq_length"]
-    texts, lengths = choose_texts(options.texts, model_dir, limit)
+    texts, lengths = choose_texts(options.texts, model_dir / "tokenizer.json", limit)
     (scratch / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
     bench = Bench({}, options.python, scratch / "texts.json", scratch, plan, progress)
     skipped: dict[str, str] = {}
@@ -158,39 +161,6 @@ def measure(
     return report
 
 
-def choose_texts(
-    count: int, model_dir: Path, limit: int
-) -> tuple[dict[str, list[str]], dict[str, list[int]]]:
-    """The lists of texts, and their lengths in tokens after truncation."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(limit)
-
-    def tokens(chosen: Sequence[str]) -> list[int]:
-        return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(chosen))]
-
-    mixed = paragraphs(count)
-    mixed_tokens = tokens(mixed)
-    single = min(range(count), key=lambda index: abs(mixed_tokens[index] - SINGLE_TOKENS))
-    sentences = list(dict.fromkeys(first_sentence(text) for text in paragraphs(4000)))
-    queries = [
-        text
-        for text, length in zip(sentences, tokens(sentences), strict=True)
-        if 5 <= length <= SHORT_TOKENS
-    ]
-    step = len(queries) / SHORT_TEXTS
-    short = [queries[int(index * step)] for index in range(SHORT_TEXTS)]
-    texts = {MIXED: mixed, SHORT: short, SINGLE: [mixed[single]]}
-    return texts, {name: tokens(chosen) for name, chosen in texts.items()}
-
-
-def first_sentence(text: str) -> str:
-    """Without what follows: ``"Parse a date.  The result is a tuple." -> "Parse a date"``."""
-    return re.split(r"[.!?:](?:\s|$)|\n", text, maxsplit=1)[0].strip()
-
-
 def prepare(bench: Bench, names: list[str], skipped: dict[str, str], common: Setup) -> list[str]:
     """Fill ``bench.setups``; the engines that can run. What cannot goes to ``skipped``."""
     ready = []
@@ -217,22 +187,6 @@ def model_flops(lengths: Sequence[int], config: dict[str, Any]) -> float:
     weights = 4 * hidden * hidden + 2 * hidden * inner
     each = 2 * weights * tokens + 4 * hidden * tokens**2
     return float(config["num_hidden_layers"] * each.sum())
-
-
-def environment(foreign_cores: float | None) -> dict[str, Any]:
-    processor = platform.processor() or platform.machine()
-    try:
-        description = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        processor = re.findall(r"^model name\s*: (.*)$", description, re.MULTILINE)[0]
-    except (OSError, IndexError):
-        pass
-    return {
-        "processor": processor,
-        "cores": usable_cores(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "foreign_cores": foreign_cores,
-    }
 
 
 def read_json(path: Path) -> dict[str, Any]:

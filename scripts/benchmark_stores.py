@@ -30,9 +30,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmark_embedding import environment
 from embedding_report import busy_warning, headline_lines
-from embedding_rounds import EngineError, ForeignLoad
+from embedding_rounds import EngineError
+from machine import ForeignLoad, environment
 from store_peers import OURS, STORES
 from store_report import bare_lines, headlines, left_out_lines, plot, summary, tables
 from store_rounds import Bench, Plan, make_vectors, nearest

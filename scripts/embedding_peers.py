@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,13 +30,15 @@ class Setup:
     graph: str = ""  # our portable .onnx of the same weights
     stage: str = ""  # a folder of the engine's own, which ``prepare`` fills
     max_length: int = 256
+    name: str = ""  # what messages call it; by default the engine
+    settings: Mapping[str, str] = field(default_factory=dict)  # of our provider
 
 
 class Engine(ABC):
     """Texts to (n, dim) float32 unit rows."""
 
     requires: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ()  # distributions whose versions are reported
+    packages: tuple[str, ...] = ()  # distributions whose versions are reported
     batch_sizes: ClassVar[tuple[int, ...]] = ()
     """Those to try, the best is kept; none: the engine forms its batches itself."""
 
@@ -58,20 +60,26 @@ class Engine(ABC):
         row: Vectors = self.encode([text], 1)[0]
         return row
 
+    def encode_query(self, text: str) -> Vectors:
+        """(dim,) float32 of a question, where the engine knows a difference."""
+        return self.encode_one(text)
+
 
 class Ours(Engine):
     """The provider of this project as the settings make it; it forms its own micro-batches."""
 
     requires = ("cognitive_memory",)
-    packages = ("onnxruntime", "tokenizers", "numpy")
+    packages: tuple[str, ...] = ("onnxruntime", "tokenizers", "numpy")
 
     def __init__(self, setup: Setup) -> None:
-        self.provider = _our_provider(setup.threads)
+        self.provider = _our_provider(setup)
+        if setup.settings.get("provider") == "openvino":
+            self.packages = (*self.packages, "openvino")
 
     @classmethod
     def prepare(cls, setup: Setup) -> dict[str, str]:
         """Bring the model here, if need be."""
-        provider = _our_provider(setup.threads)
+        provider = _our_provider(setup)
         provider.encode("ready")
         return {"graph": provider.get_model_info()["path"]}
 
@@ -86,12 +94,17 @@ class Ours(Engine):
         row: Vectors = self.provider.encode(text)
         return row
 
+    def encode_query(self, text: str) -> Vectors:
+        """In one call of ``encode_query``."""
+        row: Vectors = self.provider.encode_query(text)
+        return row
+
 
 class SentenceTransformersTorch(Engine):
     """The reference, with its default batch size; it sorts texts by length itself."""
 
     requires: ClassVar[tuple[str, ...]] = ("sentence_transformers", "torch")
-    packages: ClassVar[tuple[str, ...]] = ("sentence-transformers", "torch", "transformers")
+    packages: tuple[str, ...] = ("sentence-transformers", "torch", "transformers")
     batch_sizes = (32,)  # the library's default
 
     def __init__(self, setup: Setup) -> None:
@@ -248,12 +261,13 @@ class OpenVino(Engine):
         self.vectors[batch] = request.get_output_tensor(0).data
 
 
-def _our_provider(threads: int) -> Any:
+def _our_provider(setup: Setup) -> Any:
     from cognitive_memory import Settings
     from cognitive_memory.factory import create_embedding_provider
 
+    limits = {"workers": setup.threads, "threads": setup.threads}
     # Whatever else the environment sets is measured as it is set.
-    provider = create_embedding_provider(Settings(embedding={"workers": threads}))
+    provider = create_embedding_provider(Settings(embedding={**setup.settings, **limits}))
     # Behind a cache, if there is one: texts come again here, and look-ups are not the subject.
     return getattr(provider, "provider", provider)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from embedding_peers import FASTEMBED, OURS, TORCH
-from embedding_rounds import LATENCIES, MIXED, SHORT, Record
+from embedding_rounds import LATENCIES, Record
+from embedding_texts import MIXED, SHORT
 
 MEGABYTE = 1e6
 SIZES = ("1", "8", "32")
@@ -64,18 +65,6 @@ def agreement(vectors: Any, reference: Any) -> dict[str, float]:
         "max_abs_error": float(np.abs(vectors - reference).max()),
         "min_cosine": float(cosines.min()),
         "mean_cosine": float(cosines.mean()),
-    }
-
-
-def describe_texts(lengths: dict[str, list[int]]) -> dict[str, dict[str, int]]:
-    return {
-        name: {
-            "count": len(tokens),
-            "tokens": sum(tokens) if len(tokens) > 1 else tokens[0],
-            "p50_tokens": int(np.percentile(tokens, 50)),
-            "p90_tokens": int(np.percentile(tokens, 90)),
-        }
-        for name, tokens in lengths.items()
     }
 
 
@@ -144,10 +133,11 @@ def headline_lines(rows: Sequence[Mapping[str, Any]], report: Report) -> str:
     rounds = report["rounds"]
     lines = [[f"headline (median of rounds: {rounds})", "value", "range", "aim", ""]]
     for row in rows:
-        spread = f"{row['lowest']:.3g} to {row['highest']:.3g}" if row["rounds"] > 1 else ""
+        spread = f"{_figure(row['lowest'])} to {_figure(row['highest'])}"
         sign = ">=" if row["at_least"] else "<="
         met = "met" if row["met"] else "MISSED"
-        lines.append([row["title"], f"{row['value']:.3g}", spread, f"{sign} {row['aim']:g}", met])
+        shown = [_figure(row["value"]), spread if row["rounds"] > 1 else ""]
+        lines.append([row["title"], *shown, f"{sign} {row['aim']:g}", met])
     text = aligned(lines)
     if "memory" in report:
         text += "\n" + _memory_line(report["memory"])
@@ -158,6 +148,11 @@ def headline_lines(rows: Sequence[Mapping[str, Any]], report: Report) -> str:
             f"{crowd['ratio']:.2f} of the throughput of one encode_batch"
         )
     return text
+
+
+def _figure(value: float) -> str:
+    """Three digits; a share that is almost all, with those that tell it from all."""
+    return f"{value:.5f}" if 0.99 <= value < 1 else f"{value:.3g}"
 
 
 def busy_warning(report: Report) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from embedding_peers import ENGINES, Setup
+from embedding_texts import MIXED, SHORT, SINGLE
 
 THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
@@ -26,7 +28,6 @@ THREAD_VARIABLES = (
 SETTLE_SECONDS = 0.1
 """Between two turns, so that no engine's threads still spin in the next one's time."""
 
-MIXED, SHORT, SINGLE = "mixed", "short", "single"
 LATENCIES = ((MIXED, 1), (MIXED, 8), (MIXED, 32), (SHORT, 1))
 
 
@@ -36,14 +37,15 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured."""
+    """How much is measured; of what is 0 or not there, nothing."""
 
     rounds: int
-    calls: Mapping[int, int]  # of each batch size, for latency
     single_calls: int
+    calls: Mapping[int, int] = field(default_factory=dict)  # of each batch size, for latency
     trial_texts: int = 256
-    idle_seconds: float = 2.0
-    sgemm_repeats: int = 5
+    idle_seconds: float = 0.0
+    sgemm_repeats: int = 0
+    is_short_measured: bool = False
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Worker:
     """Whose function ``task`` is the body of the process."""
 
     def __init__(self, setup: Setup, interpreter: str, task: str = "serve") -> None:
-        self._name = setup.engine
+        self._name = setup.name or setup.engine
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed by close()
         code = f"import {self.module}; {self.module}.{task}()"
         begin = time.perf_counter()
@@ -125,32 +127,8 @@ class Worker:
         self._errors.seek(0)
         lines = [line for line in self._errors.read().splitlines() if line.strip()]
         reason = lines[-1].strip() if lines else f"its process ended with {status}"
+        reason = re.sub(r"^(\w+\.)+\w+: ", "", reason)  # the class of the exception
         raise EngineError(f"{self._name}: {reason}")
-
-
-class ForeignLoad:
-    """Cores that processes other than this one and its children keep busy (Linux)."""
-
-    def __init__(self) -> None:
-        self._begin = self._now()
-
-    def cores(self) -> float | None:
-        """The mean since the beginning; children count once they have ended."""
-        if self._begin is None or (now := self._now()) is None:
-            return None
-        seconds, foreign = (after - before for after, before in zip(now, self._begin, strict=True))
-        return max(0.0, foreign / seconds)
-
-    @staticmethod
-    def _now() -> tuple[float, float] | None:
-        """Seconds of the clock, and of processor time that others have used."""
-        try:
-            line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
-        except OSError:
-            return None
-        user, nice, system, _idle, _wait, irq, softirq, *_ = (int(f) for f in line.split()[1:])
-        busy = (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
-        return time.monotonic(), busy - sum(os.times()[:4])
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -174,6 +152,8 @@ class Bench:
     scratch: Path
     plan: Plan
     say: Callable[[str], None]
+    retrieval: Path | None = None
+    """Documents and queries, whose vectors are wanted as well."""
 
     def prepare(self, name: str) -> dict[str, str]:
         """What the engine needs once. Raises ``EngineError``, also where it is not installed."""
@@ -199,9 +179,13 @@ class Bench:
         """Where the engine's vectors of all texts are kept."""
         return self.scratch / f"{name}.npy"
 
+    def retrieval_vectors(self, name: str) -> Path:
+        """Where the engine's vectors of documents and queries are kept."""
+        return self.scratch / f"{name}.npz"
+
     def best_batch(self, name: str) -> tuple[int, dict[int, float]]:
         """The fastest of the engine's batch sizes (0: it has none), and the seconds of each."""
-        sizes = ENGINES[name].batch_sizes
+        sizes = ENGINES[self.setups[name].engine].batch_sizes
         trials: dict[int, float] = {}
         if len(sizes) < 2:
             return (sizes[0] if sizes else 0), trials
@@ -227,36 +211,50 @@ class Bench:
                     worker = stack.enter_context(self.loaded(name))
                     self.say(f"embedding all texts with {name}, together and alone")
                     error = worker.ask("vectors", path=str(self.vectors(name)), batch=batch)
+                    if self.retrieval is not None:
+                        path = str(self.retrieval_vectors(name))
+                        texts = str(self.retrieval)
+                        worker.ask("retrieval", texts=texts, path=path, batch=batch)
                 except EngineError as failure:
                     skip(name, str(failure))
                     continue
                 records[name] = Record(batch, worker.ask("versions"), error, trials)
                 workers[name] = worker
-            threads = self.setups[names[0]].threads
-            sgemm = stack.enter_context(Worker(Setup("sgemm", threads), sys.executable))
+            sgemm = None
+            if self.plan.sgemm_repeats:
+                threads = self.setups[names[0]].threads
+                sgemm = stack.enter_context(Worker(Setup("sgemm", threads), sys.executable))
             for number in range(self.plan.rounds):
                 self.say(f"round {number + 1} of {self.plan.rounds}")
-                self._round(number, workers, records, sgemm)
+                self._throughput(workers, records, sgemm)
+                self._latency(number, workers, records)
+                self._start(workers, records)
             for name, worker in workers.items():
                 records[name].peak_bytes = worker.ask("peak")
-                records[name].idle_cores = worker.ask("idle", seconds=self.plan.idle_seconds)
+                if self.plan.idle_seconds:
+                    records[name].idle_cores = worker.ask("idle", seconds=self.plan.idle_seconds)
         return records
 
-    def _round(
-        self, number: int, workers: dict[str, Worker], records: dict[str, Record], sgemm: Worker
+    def _throughput(
+        self, workers: dict[str, Worker], records: dict[str, Record], sgemm: Worker | None
     ) -> None:
         for name, worker in workers.items():
             time.sleep(SETTLE_SECONDS)
-            gflops = sgemm.ask("sgemm", repeats=self.plan.sgemm_repeats)
-            records[name].sgemm_gflops.append(gflops)
-            time.sleep(SETTLE_SECONDS)
+            if sgemm is not None:
+                gflops = sgemm.ask("sgemm", repeats=self.plan.sgemm_repeats)
+                records[name].sgemm_gflops.append(gflops)
+                time.sleep(SETTLE_SECONDS)
             seconds = worker.ask("seconds", texts=MIXED, batch=records[name].batch)
             records[name].mixed_seconds.append(seconds)
-        for name, worker in workers.items():
+        for name, worker in workers.items() if self.plan.is_short_measured else ():
             time.sleep(SETTLE_SECONDS)
             seconds = worker.ask("seconds", texts=SHORT, batch=records[name].batch)
             records[name].short_seconds.append(seconds)
+
+    def _latency(self, number: int, workers: dict[str, Worker], records: dict[str, Record]) -> None:
         for texts, size in LATENCIES:
+            if size not in self.plan.calls:
+                continue
             calls = self.plan.calls[size]
             what = {"texts": texts, "size": size, "first": number * size * calls, "calls": calls}
             for name, worker in workers.items():
@@ -269,6 +267,8 @@ class Bench:
             time.sleep(SETTLE_SECONDS)
             seconds = statistics.median(worker.ask("latency", **single))
             records[name].single_p50_seconds.append(seconds)
+
+    def _start(self, workers: dict[str, Worker], records: dict[str, Record]) -> None:
         for name in workers:
             with self.worker(name) as fresh:
                 records[name].start_seconds.append(fresh.start_seconds)

@@ -80,7 +80,7 @@ class Bench:
 
     def versions(self) -> dict[str, str]:
         """Of the packages that the engine consists of."""
-        return installed_versions(self.kind.packages)
+        return installed_versions(self.engine.packages)
 
     def load(self, path: str) -> int:
         """Read the texts: a JSON object of lists."""
@@ -116,6 +116,14 @@ class Bench:
         np.save(path, together, allow_pickle=False)
         alone = np.stack([self.engine.encode_one(text) for text in texts])
         return float(np.abs(together - alone).max())
+
+    def retrieval(self, texts: str, path: str, batch: int) -> int:
+        """Save the vectors of documents and queries, as one would search with them."""
+        task = json.loads(Path(texts).read_text(encoding="utf-8"))
+        documents = self.engine.encode(task["documents"], batch)
+        queries = np.stack([self.engine.encode_query(query) for query in task["queries"]])
+        np.savez(path, documents=documents, queries=queries)
+        return len(documents)
 
     def crowd(self, texts: str, threads: int) -> dict[str, float]:
         """Seconds for a list in one call, and text by text from many threads at once."""
