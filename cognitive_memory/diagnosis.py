@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from .core.config import Settings
 from .core.embedding import model_of
 from .core.errors import CognitiveMemoryError, ModelNotFoundError
 from .core.model_files import read_model_config
 from .factory import create_embedding_provider
-from .model_folders import model_folder
+from .model_folders import STATIC, model_folder, static_folder
 from .providers import GRAPH_PROVIDERS
 from .qdrant_diagnosis import check_qdrant_embedding, check_qdrant_store
 from .qdrant_stores import is_record_in_qdrant
@@ -59,11 +60,11 @@ def diagnose(settings: Settings, *, repair: bool = False) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> str:
-    if settings.embedding.provider not in GRAPH_PROVIDERS:
+    folder = _folder(settings)
+    if folder is None:
         return f"{_configured_fingerprint(settings)} of provider {settings.embedding.provider}"
     from .models.verify import verify_model
 
-    folder = model_folder(settings)
     config = read_model_config(folder)
     agreement = verify_model(folder, config)
     if agreement is None:
@@ -149,9 +150,17 @@ def _unused_replica(settings: Settings, *, repair: bool) -> str | None:
     )
 
 
+def _folder(settings: Settings) -> Path | None:
+    """Where the configured model must be; ``None`` for providers that have none of ours."""
+    if settings.embedding.provider == STATIC:
+        return static_folder(settings)
+    return model_folder(settings) if settings.embedding.provider in GRAPH_PROVIDERS else None
+
+
 def _configured_fingerprint(settings: Settings) -> str:
     """Without a pull: a check brings nothing here."""
-    if settings.embedding.provider in GRAPH_PROVIDERS:
-        read_model_config(model_folder(settings))  # raises where there is none
+    folder = _folder(settings)
+    if folder is not None:
+        read_model_config(folder)  # raises where there is none
     with create_embedding_provider(settings) as provider:
         return provider.fingerprint

@@ -14,6 +14,7 @@ import pytest
 from cognitive_memory import CognitiveMemorySystem, Settings, create_system
 from cognitive_memory.core.errors import (
     ConfigurationError,
+    InvalidInputError,
     ModelNotFoundError,
 )
 from cognitive_memory.core.memory import ConnectionType, MemoryConnection
@@ -296,7 +297,9 @@ def test_where_the_model_is_looked_for(
     monkeypatch.chdir(linked_model.parent.parent)
     relative = linked_model.relative_to(linked_model.parent.parent)
     assert folder(str(relative)) == relative, "a folder that holds a model"
-    assert folder(f"elsewhere/{MODEL}") == models / MODEL, "no folder, so the last part is a name"
+    for neither in (f"elsewhere/{MODEL}", "..", f"../{MODEL}"):
+        with pytest.raises(InvalidInputError, match="got the model name"):
+            folder(neither)
     assert model_folder(Settings(models_dir=models), "other") == models / "other"
 
 

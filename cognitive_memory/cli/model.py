@@ -155,7 +155,9 @@ def _recipe_values(options: argparse.Namespace) -> dict[str, Any]:
     prompts = {"query": options.query_prompt, "document": options.document_prompt}
     prompts = {kind: prompt for kind, prompt in prompts.items() if prompt is not None}
     if prompts:
-        values["prompts"] = {**values.get("prompts", {}), **prompts}
+        listed = values.get("prompts", {})
+        # What is no object is refused with the recipe's other fields.
+        values["prompts"] = {**listed, **prompts} if isinstance(listed, dict) else listed
     missing = [name for name in ("pooling", "max_length") if name not in values]
     if missing:
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in missing)

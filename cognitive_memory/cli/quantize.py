@@ -21,7 +21,7 @@ def add_quantize_command(actions: Any) -> None:
     )
     add = command.add_argument
     add("name", nargs="?", help="an fp32 model; default: the configured one")
-    add("--precision", choices=("int8", "fp16"), default="int8", help="of all parts; default: int8")
+    add("--precision", choices=("int8", "fp16"), help="of all parts; default: int8")
     add(
         "--map", metavar="MAP", help="parts in precisions: int8,output=fp32,layer.0=fp16, or a file"
     )
@@ -32,7 +32,12 @@ def add_quantize_command(actions: Any) -> None:
         default="static",
         help="static: ranges from calibration texts (default); dynamic: of each token",
     )
-    add("--texts", type=Path, metavar="FILE", help="calibration texts, one a line, or .jsonl")
+    add(
+        "--texts",
+        type=Path,
+        metavar="FILE",
+        help="to calibrate static ranges: one a line, or .jsonl",
+    )
     add("--held", type=Path, metavar="FILE", help=".jsonl of query and text for the gate")
     add("--min-cosine", type=float, metavar="X", help="mean cosine with fp32; default: 0.995")
     add("--min-retention", type=float, metavar="X", help="share of its nDCG@10; default: 0.99")
@@ -46,13 +51,14 @@ def _model_quantize(options: argparse.Namespace) -> int:
     from ..models.quality import load_calibration_texts, load_held_texts
     from ..models.quantize import Quantizer
 
-    if options.map is not None and options.search:
-        raise InvalidInputError("--map gives the map that --search looks for; use one of them")
+    _check_options(options)
     # What the user gives is read first: a fault in it is found before anything takes long.
     calibration = load_calibration_texts(options.texts)
     held = load_held_texts(options.held)
     gate = _gate(options)
-    given = PrecisionMap.parse(options.precision if options.map is None else options.map)
+    given = PrecisionMap.parse(
+        (options.precision or "int8") if options.map is None else options.map
+    )
     settings = read_settings()
     source = prepare_teacher(settings, options.name, report=say)
     workshop = Quantizer(source, options.method, calibration, held, say)
@@ -77,6 +83,17 @@ def _model_quantize(options: argparse.Namespace) -> int:
         ],
     )
     return DONE
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """What would have no effect is refused, not ignored."""
+    if options.map is not None and options.search:
+        raise InvalidInputError("--map gives the map that --search looks for; use one of them")
+    if options.precision is not None and (options.map is not None or options.search):
+        raise InvalidInputError(
+            "--precision is that of all parts, which --map and --search decide one by one; "
+            "use one of them"
+        )
 
 
 def _gate(options: argparse.Namespace) -> Gate:

@@ -66,5 +66,7 @@ def model_of(fingerprint: str, other: str) -> str:
             provider = "static" if parts[0] == "static" else "onnx"
             return f"COGNITIVE_MEMORY_EMBEDDING__PROVIDER={provider}"
         return f"COGNITIVE_MEMORY_EMBEDDING__PRECISION={parts[0]}"
-    # Other files, or another length.
+    if len(parts) == len(other_parts) == 3 and parts[2] == other_parts[2]:
+        return f"COGNITIVE_MEMORY_EMBEDDING__DIMENSION={parts[1]}"
+    # Other files, or more of a text.
     return f"COGNITIVE_MEMORY_EMBEDDING__MODEL to the folder of the {name} that gave them"

@@ -6,6 +6,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+FOLDER_SUFFIX = ".cognitive-memory"
+"""Ends the name of an unfinished folder: it may lie beside others with names of any form."""
+
 
 def remove_leftovers(folder: Path, pattern: str, older_than_seconds: float) -> None:
     """Delete the files in ``folder`` whose names match and that nobody writes any more.

@@ -79,8 +79,11 @@ class ModelConfig:
         ]
         # Only where there are any: a store of a model without them keeps its fingerprint.
         parts += [f"{kind}={prompt}" for kind, prompt in sorted(self.prompts.items())]
-        if self.parameters_sha256 is not None:
-            parts.append(self.parameters_sha256)
+        parts += [
+            digest
+            for digest in (self.source.get("architecture_sha256"), self.parameters_sha256)
+            if digest is not None
+        ]
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
         return f"{self.name}/{self.precision}/{self.dimension}/{digest}"
 
@@ -158,12 +161,21 @@ def check_model_file(folder: Path, config: ModelConfig, name: str) -> Path:
 
     Raises ``ModelIntegrityError``.
     """
-    command = "distill" if config.precision == "static" else "pull"
-    fix = f"run 'cognitive-memory model {command} {config.name}' to replace it"
+    fix = f"run 'cognitive-memory model {_replacing_command(config)}' to replace it"
     if name not in config.files:
         raise ModelIntegrityError(f"{folder / CONFIG_FILE} does not list {name}; {fix}")
     check_file(folder / name, config.files[name], fix)
     return folder / name
+
+
+def _replacing_command(config: ModelConfig) -> str:
+    if config.precision == "static":
+        return f"distill {config.name}"
+    if config.parameters_sha256 is not None:
+        return f"quantize {config.name} --precision {config.precision}"
+    if config.architecture == "onnx":
+        return f"add {config.name} --replace --from PATH"
+    return f"pull {config.name}"
 
 
 class ModelFolder:

@@ -66,6 +66,11 @@ class ONNXEmbeddingProvider(TransformerProvider):
             dimension=dimension,
         )
 
+    def _computed(self, precision: str) -> str:
+        """As the model is kept; but TensorRT computes in half precision what is kept in it."""
+        kept = super()._computed(precision)
+        return f"{kept}-tensorrt" if (kept, self._device) == ("fp16", "tensorrt") else kept
+
     def _make_engine(self) -> Engine:
         return ONNXEngine(
             self._open_model,

@@ -102,6 +102,20 @@ class TextTokenizer:
                     for first, last in self._pieces(texts[place]):
                         yield place, self._encode_one(texts[place][first:last]).ids
 
+    def room(self, prompt: str = "") -> int:
+        """Tokens of a text that fit after ``prompt``.
+
+        Raises ``ModelIntegrityError`` for a prompt that leaves none: all texts would be the same.
+        """
+        limit = self.max_length - self.special_tokens
+        room = limit - self._count(prompt) if prompt else limit
+        if room < 1:
+            raise ModelIntegrityError(
+                f"the prompt {prompt!r} has {limit - room} tokens, the limit is {limit} with the "
+                "text; shorten it, or raise the model's max_length"
+            )
+        return room
+
     def chunk_spans(self, texts: Sequence[str], prompt: str = "") -> list[list[Span]]:
         """For each text its chunks as (start, end) in characters.
 
@@ -111,12 +125,7 @@ class TextTokenizer:
         Raises ``ModelIntegrityError`` for a prompt that leaves no room.
         """
         limit = self.max_length - self.special_tokens
-        room = limit - self._count(prompt) if prompt else limit
-        if room < 1:
-            raise ModelIntegrityError(
-                f"the prompt {prompt!r} has {limit - room} tokens, the limit is {limit} with the "
-                "text; shorten it, or raise the model's max_length"
-            )
+        room = self.room(prompt)
         spans: list[list[Span]] = [[(0, len(text))] for text in texts]
         # A token takes a byte at least, so a text of few bytes needs no look.
         look = [i for i, text in enumerate(texts) if len((prompt + text).encode()) > limit]

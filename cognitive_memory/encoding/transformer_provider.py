@@ -243,7 +243,10 @@ class TransformerProvider(EmbeddingProvider):
                 from .tokenization import TextTokenizer
 
                 path = self._model.checked(TOKENIZER_FILE)
-                self._tokenizer = TextTokenizer(path, self.config.max_length)
+                tokenizer = TextTokenizer(path, self.config.max_length)
+                for prompt in self.config.prompts.values():
+                    tokenizer.room(prompt)  # raises where there is none
+                self._tokenizer = tokenizer
             return self._tokenizer
 
     def _check_open(self) -> None:

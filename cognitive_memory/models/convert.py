@@ -16,9 +16,10 @@ from itertools import count
 from pathlib import Path
 
 from ..core.errors import ConversionError, InvalidInputError
+from ..core.leftovers import FOLDER_SUFFIX
 from ..core.model_files import CONFIG_FILE, TOKENIZER_FILE, ModelConfig, check_file, record_file
 from ..encoding.runtime import import_runtime, runtime_errors
-from .registry import ModelRecipe
+from .registry import ModelRecipe, find_recipe
 from .verify import check_golden
 
 CONVERTER = "cognitive_memory graph builder 2"
@@ -100,13 +101,13 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        staging = Path(tempfile.mkdtemp(FOLDER_SUFFIX, f".{target.name}-", target.parent))
     except OSError as error:
         raise ConversionError(f"cannot write to {target.parent}: {error.strerror}") from None
     try:
         yield staging
         staging.chmod(0o755)
-        retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        retired = Path(tempfile.mkdtemp(FOLDER_SUFFIX, f".{target.name}-", target.parent))
         try:
             _put_in_place(staging, target, retired)
         finally:
@@ -119,7 +120,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def _remove_leftovers(folder: Path) -> None:
     """What a process that was killed left behind; a day is longer than any conversion."""
-    for leftover in folder.glob(".*-*"):
+    for leftover in folder.glob(f".*-*{FOLDER_SUFFIX}"):
         with suppress(FileNotFoundError):  # another process may clean up, too
             if leftover.is_dir() and time.time() - leftover.stat().st_mtime > SECONDS_A_DAY:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -184,6 +185,10 @@ def _describe(
     def digest(name: str) -> str:
         return (recipe.files.get(name) or record_file(source / name)).sha256
 
+    # Heads and activation decide the vectors, too; where the registry pins the file, its name does.
+    known = find_recipe(recipe.name)
+    is_pinned = known is not None and ARCHITECTURE_FILE in known.files
+    architecture = {} if is_pinned else {"architecture_sha256": digest(ARCHITECTURE_FILE)}
     return ModelConfig(
         name=recipe.name,
         dimension=recipe.dimension,
@@ -199,6 +204,7 @@ def _describe(
             "license": recipe.license,
             "weights_sha256": digest("model.safetensors"),
             "tokenizer_sha256": digest("tokenizer.json"),
+            **architecture,
         },
         files={name: record_file(folder / name) for name in model_files(recipe.name)},
         architecture=str(read_published_config(source).get("model_type")),

@@ -24,6 +24,7 @@ from ..core.errors import (
     ModelIntegrityError,
     ModelNotFoundError,
 )
+from ..core.leftovers import FOLDER_SUFFIX
 from ..core.model_files import (
     CONFIG_FILE,
     FileRecord,
@@ -212,7 +213,7 @@ def _scratch_folder(models_dir: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder for downloads beside the models: what has no room there is not fetched at all."""
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".download-", dir=models_dir)
+        return tempfile.TemporaryDirectory(FOLDER_SUFFIX, ".download-", models_dir)
     except OSError as error:
         raise ModelDownloadError(
             f"cannot write to {models_dir}: {error.strerror}; "

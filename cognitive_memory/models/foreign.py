@@ -50,6 +50,7 @@ _PRECISIONS: dict[int, str] = {
     **dict.fromkeys((TensorProto.INT8, TensorProto.UINT8), "int8"),
     **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4), "int8"),
 }
+_INTEGER_OPERATORS = ("DynamicQuantize", "MatMulInteger", "QAttention", "QGemm", "QLinear")
 _POOLING_MODES = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -275,7 +276,9 @@ def _describe(
 
 
 def _precision(model: onnx.ModelProto) -> str:
-    """That of most weights."""
+    """int8 if anything is computed in it, else that of most weights."""
+    if any(node.op_type.startswith(_INTEGER_OPERATORS) for node in model.graph.node):
+        return "int8"  # though its word table may be larger than all other weights, and fp32
     counts = dict.fromkeys(("fp32", "fp16", "bf16", "int8"), 0)
     for tensor in model.graph.initializer:
         counts[_PRECISIONS.get(tensor.data_type, "fp32")] += math.prod(tensor.dims)

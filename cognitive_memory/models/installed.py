@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import ModelError, ModelIntegrityError, ModelNotFoundError
+from ..core.leftovers import FOLDER_SUFFIX
 from ..core.model_files import CONFIG_FILE, ModelConfig, read_model_config
 from .registry import check_model_name, find_recipe
 
@@ -81,7 +82,7 @@ def remove_model(models_dir: Path, name: str, *, in_use_by: str | None = None) -
     if in_use_by is not None:
         if model.config is None:
             raise ModelIntegrityError(f"{model.fault}; or give --force to remove it")
-        if model.config.fingerprint == in_use_by:
+        if in_use_by in _fingerprints(model.config):
             raise ModelError(
                 f"the store holds vectors of {in_use_by}, which need {name} for every query; run "
                 "'cognitive-memory reembed' with another model first, or give --force"
@@ -90,13 +91,23 @@ def remove_model(models_dir: Path, name: str, *, in_use_by: str | None = None) -
     return model.bytes
 
 
+def _fingerprints(config: ModelConfig) -> set[str]:
+    """Of all vectors that come of a model: also cut shorter, or computed in bfloat16."""
+    precisions = ("fp32", "bf16") if config.precision == "fp32" else (config.precision,)
+    return {
+        replace(config, precision=precision, dimension=length).fingerprint
+        for precision in precisions
+        for length in (config.dimension, *config.dimensions)
+    }
+
+
 def _take_away(path: Path) -> None:
     try:
         if path.is_symlink():
             path.unlink()
             return
         # Out of the way first: a removal that is cut short leaves no half of a model.
-        retired = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        retired = Path(tempfile.mkdtemp(FOLDER_SUFFIX, f".{path.name}-", path.parent))
         path.rename(retired / path.name)
         shutil.rmtree(retired)
     except OSError as error:

@@ -138,14 +138,23 @@ def embed_held(provider: EmbeddingProvider, held: HeldTexts) -> HeldVectors:
 
 
 def compare(found: HeldVectors, reference: HeldVectors) -> Quality:
-    """The quality of ``found`` beside the vectors of the fp32 model."""
+    """The quality of ``found`` beside the vectors of the fp32 model.
+
+    Raises ``InvalidInputError`` for held texts of which the fp32 model finds none.
+    """
     cosines = np.concatenate(
         [
             np.einsum("nd,nd->n", found.queries, reference.queries, dtype=np.float64),
             np.einsum("nd,nd->n", found.texts, reference.texts, dtype=np.float64),
         ]
     )
-    retention = ndcg(found) / max(ndcg(reference), 1e-12)
+    reached = ndcg(reference)
+    if reached <= 0:
+        raise InvalidInputError(
+            "the fp32 model finds none of the held passages, so nothing can be compared; "
+            "give others, each passage once"
+        )
+    retention = ndcg(found) / reached
     return Quality(float(cosines.mean()), float(cosines.min()), retention)
 
 

@@ -65,6 +65,8 @@ class QuantizedGraph(EncoderGraph):
                 for group in part_products(self.architecture, layer, part):
                     self.precisions |= dict.fromkeys(group, precisions.of(layer, part))
                     self.companions |= dict.fromkeys(group, group)
+        # Without 8-bit products all operators are standard ones: other devices have them.
+        self.fused = "int8" in self.precisions.values()
         self._inputs: dict[str, tuple[str, str]] = {}
         self._scales: dict[str, str] = {}
 

@@ -137,7 +137,15 @@ def _text(values: Mapping[str, Any], key: str) -> str:
     value = values.get(key)
     if not isinstance(value, str) or not value:
         raise InvalidInputError(f"got {key} {value!r}; a recipe needs a text there")
+    _check_unicode(key, value)
     return value
+
+
+def _check_unicode(what: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a pair: it can be neither hashed nor printed
+        raise InvalidInputError(f"got {what} {value!r}, which is not valid Unicode") from None
 
 
 def _whole(values: Mapping[str, Any], key: str, most: int = 65_536) -> int:
@@ -162,6 +170,8 @@ def _prompts(given: Any) -> dict[str, str]:
     unknown = set(given) - set(PROMPTS)
     if unknown:
         raise InvalidInputError(f"got a prompt for {min(unknown)!r}; known: {', '.join(PROMPTS)}")
+    for kind, prompt in given.items():
+        _check_unicode(f"prompt for {kind}", prompt)
     return {kind: prompt for kind, prompt in given.items() if prompt}
 
 

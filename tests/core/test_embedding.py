@@ -138,6 +138,7 @@ def test_rows_of_any_precision_are_taken_as_float32(kind: type[np.floating[Any]]
     [
         ("first/fp32/384/aa", "MODEL=first"),
         ("second/int8/384/aa", "PRECISION=int8"),
+        ("second/fp32/256/aa", "DIMENSION=256"),
         ("second/fp32/384/bb", "MODEL to the folder of the second that gave them"),
         ("second/4", "MODEL to the folder of the second that gave them"),
     ],

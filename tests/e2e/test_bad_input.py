@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from cli_process import COMMAND, HANG_SECONDS, Cli
 
+from cognitive_memory.models.registry import load_registry
+
 MODEL = "all-MiniLM-L6-v2"
 KEPT = ["The key lies under the mat.", "The cat sleeps on the keyboard."]
 
@@ -196,7 +198,8 @@ def test_a_text_in_a_file_beyond_the_limit(cli: Cli) -> None:
 
 
 def test_unknown_model(cli: Cli) -> None:
-    message = f"unknown model 'nope'; known: {MODEL}; or give the folder of a converted model"
+    known = ", ".join(sorted(load_registry()))
+    message = f"unknown model 'nope'; known: {known}; or give the folder of a converted model"
     env = {"COGNITIVE_MEMORY_EMBEDDING__MODEL": "nope"}
     assert cli.error("recall", "x", env=env) == message
     assert cli.error("store", "x", env=env) == message
@@ -522,7 +525,7 @@ def test_store_that_another_process_writes(cli: Cli) -> None:
             "openai",
             (
                 "COGNITIVE_MEMORY_EMBEDDING__PROVIDER='openai' is not known; "
-                "known: onnx, sentence-bert"
+                "known: onnx, openvino, sentence-bert, static"
             ),
         ),
         (

@@ -377,6 +377,17 @@ def test_doctor_before_anything_is_here(cli: Cli) -> None:
     assert not cli.data.exists(), "a look makes nothing"
 
 
+def test_doctor_distills_nothing(cli: Cli, tmp_path: Path) -> None:
+    env = {
+        "COGNITIVE_MEMORY_MODELS_DIR": str(tmp_path / "models"),
+        "COGNITIVE_MEMORY_EMBEDDING__PROVIDER": "static",
+    }
+    output = cli.run("doctor", code=1, env=env)
+    path = tmp_path / "models" / f"{MODEL}-static"
+    assert output.stdout.startswith(f"FAULT  model: no model in {path}; ")
+    assert not (tmp_path / "models").exists()
+
+
 # --- model ---
 
 

@@ -149,6 +149,8 @@ def test_precisions_maps_and_methods(
         (["--min-cosine", "nan"], "--min-cosine nan: it must be between 0 and 1"),
         (["--min-retention", "-0.1"], "--min-retention -0.1: it must be between 0 and 1"),
         (["--out", "models/tiny"], "models/tiny is the fp32 model itself; give another folder"),
+        (["--map", "int8", "--precision", "fp16"], "--precision is that of all parts"),
+        (["--search", "--precision", "int8"], "--precision is that of all parts"),
         (["--out", "models"], "models holds other things than a model; give a folder of its own"),
         (["--out", "empty/x"], "cannot write "),
     ],

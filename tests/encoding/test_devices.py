@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from importlib.util import find_spec
@@ -219,3 +220,15 @@ def test_without_openvino_its_provider_names_the_extra(model_dir: Path) -> None:
         with pytest.raises(MissingExtraError, match=message):
             provider.encode("text")
     assert "openvino_telemetry" not in sys.modules
+
+
+def test_half_precision_on_tensorrt_has_a_fingerprint_of_its_own(linked_model: Path) -> None:
+    path = linked_model / "model_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**config, "precision": "fp16"}), encoding="utf-8")
+    kept, computed = (
+        ONNXEmbeddingProvider(linked_model, device=device).fingerprint
+        for device in ("cpu", "tensorrt")
+    )
+    assert "/fp16/" in kept
+    assert "/fp16-tensorrt/" in computed

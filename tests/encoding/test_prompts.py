@@ -221,3 +221,14 @@ def test_int8_where_products_may_saturate_runs_the_portable_graph(
     (message,) = caplog.messages
     assert "has no 8-bit VNNI" in message
     engine.close()
+
+
+@pytest.mark.parametrize("kind", ["query", "document"])
+def test_a_prompt_that_leaves_no_room_is_refused(describe: Describe, kind: str) -> None:
+    folder = describe(prompts={kind: "word " * 300})
+    message = "has 300 tokens, the limit is 254 with the text; shorten it"
+    with (
+        ONNXEmbeddingProvider(folder) as provider,
+        pytest.raises(ModelIntegrityError, match=message),
+    ):
+        provider.encode_query("any")

@@ -541,6 +541,16 @@ def test_a_folder_that_is_lost_leaves_the_target_as_it_was(target: Path, tmp_pat
     assert_untouched(target)
 
 
+def test_another_architecture_on_the_same_weights_has_another_fingerprint(
+    source: Path, tmp_path: Path
+) -> None:
+    first = convert_model(source, tmp_path / "first", recipe_of(source)).fingerprint
+    config = json.loads((source / "config.json").read_text("utf-8"))
+    (source / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}), "utf-8")
+    second = convert_model(source, tmp_path / "second", recipe_of(source)).fingerprint
+    assert first != second
+
+
 def test_a_folder_of_other_things_is_not_replaced(source: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine").write_text("kept", encoding="utf-8")
@@ -634,3 +644,14 @@ def test_the_script_fails_in_one_line(tmp_path: Path) -> None:
     assert result.stderr.startswith(f"error: {tmp_path / 'model.safetensors'} cannot be read ")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_only_its_own_leftovers_are_removed(tmp_path: Path) -> None:
+    own, other, fresh = ".tiny-1.cognitive-memory", ".vscode-server", ".tiny-2.cognitive-memory"
+    for name in (own, other, fresh):
+        (tmp_path / name).mkdir()
+    for name in (own, other):
+        os.utime(tmp_path / name, (0, 0))
+    with replacing(tmp_path / "model"):
+        pass
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([fresh, other, "model"])

@@ -575,6 +575,7 @@ def test_what_nothing_pins_is_trusted_on_first_use(unpinned: Puller, tiny_hub: H
         "license": "MIT",
         "weights_sha256": sha256(tiny_hub.files["model.safetensors"]),
         "tokenizer_sha256": sha256(tiny_hub.files["tokenizer.json"]),
+        "architecture_sha256": sha256(tiny_hub.files["config.json"]),
     }
     # The branch is asked for once, and everything comes from the commit that it was at.
     by_branch = [each for each in tiny_hub.requests if "/resolve/main/" in each]

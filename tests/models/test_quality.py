@@ -242,3 +242,10 @@ def test_a_line_that_is_no_pair_is_named(tmp_path: Path, line: str, reason: str)
     path.write_text(f'{{"query": "q", "text": "t"}}\n{line}\n', encoding="utf-8")
     with pytest.raises(InvalidInputError, match=reason):
         load_held_texts(path)
+
+
+def test_held_texts_of_which_nothing_is_found_are_refused() -> None:
+    texts = np.eye(12, dtype=np.float32)
+    lost = HeldVectors(-texts, texts)
+    with pytest.raises(InvalidInputError, match="finds none of the held passages"):
+        compare(HeldVectors(texts, texts), lost)

@@ -172,6 +172,11 @@ def test_a_recipe_of_a_user() -> None:
         ({"prompts": {"title": "T"}}, "got a prompt for 'title'; known: query, document"),
         ({"prompts": {"query": 1}}, "got prompts {'query': 1}; a text for each of query, document"),
         ({"prompts": "Q"}, "got prompts 'Q'; a text for each of query, document"),
+        (
+            {"prompts": {"query": "\ud800"}},
+            "got prompt for query '\\ud800', which is not valid Unicode",
+        ),
+        ({"license": "\ud800"}, "got license '\\ud800', which is not valid Unicode"),
         ({"license": ""}, "got license ''; a recipe needs a text there"),
         ({"repository": 3}, "got repository 3; a recipe needs a text there"),
         ({"polling": "mean"}, "a recipe has no field 'polling'"),
