@@ -34,8 +34,12 @@ def find_fastest_map(
     costs = part_costs(architecture)
     passing: list[Sequence[str]] = []
 
+    known: dict[frozenset[str], Quality] = {}
+
     def tried(parts: Sequence[str]) -> Quality:
-        quality = measure(_map(parts))
+        if (key := frozenset(parts)) in known:
+            return known[key]
+        quality = known[key] = measure(_map(parts))
         kept = "all products" if len(parts) == len(costs) else ", ".join(sorted(parts))
         report(f"in fp32 {kept or 'nothing'}: {quality}")
         if gate.passes(quality):
