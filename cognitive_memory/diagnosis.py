@@ -11,9 +11,9 @@ from pathlib import Path
 from .core.config import Settings
 from .core.embedding import model_of
 from .core.errors import CognitiveMemoryError, ModelNotFoundError
-from .core.model_files import read_model_config
+from .core.model_files import STATIC, read_model_config
 from .factory import create_embedding_provider
-from .model_folders import STATIC, model_folder, static_folder
+from .model_folders import model_folder, static_folder
 from .providers import GRAPH_PROVIDERS
 from .qdrant_diagnosis import check_qdrant_embedding, check_qdrant_store
 from .qdrant_stores import is_record_in_qdrant
@@ -69,9 +69,12 @@ def _model(settings: Settings) -> str:
     agreement = verify_model(folder, config)
     if agreement is None:
         return f"{config.name}: {len(config.files)} files as recorded; no golden vectors known"
+    near = f"within {agreement.max_error:.1e}"
+    if config.precision != "fp32":  # another value in every place, but the same direction
+        near = f"in fp32 at a cosine of {agreement.min_cosine:.3f} or more"
     return (
         f"{config.name}: {len(config.files)} files as recorded; {agreement.texts} golden vectors "
-        f"within {agreement.max_error:.1e}"
+        f"{near}"
     )
 
 

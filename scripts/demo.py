@@ -46,7 +46,8 @@ def main() -> int:
             print(f"\n? {question}  ({1000 * (time.perf_counter() - begin):.0f} ms)")
             print("\n".join(render_results([("core", result) for result in results], question)))
     print(
-        f"\nask more: COGNITIVE_MEMORY_DATA_DIR={settings.data_dir} cognitive-memory recall '...'"
+        f"\nask more: COGNITIVE_MEMORY_DATA_DIR={settings.data_dir} "
+        f"{Path(sys.executable).parent / 'cognitive-memory'} recall '...'"
     )
     return 0
 

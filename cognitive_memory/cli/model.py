@@ -309,6 +309,8 @@ def _model_list(options: argparse.Namespace) -> int:
             entry["fault"] = model.fault
         else:
             entry |= {"precision": model.config.precision, "dimension": model.config.dimension}
+            if model.config.name != model.name:
+                entry["made_from"] = model.config.name
         models[model.name] = entry
     width = max(map(len, models))
     lines = [f"{name:<{width}}  {_list_line(entry)}" for name, entry in models.items()]
@@ -323,4 +325,6 @@ def _list_line(entry: dict[str, Any]) -> str:
         return f"not here        {entry['dimension']:>4} dimensions"
     size = f"{entry['bytes'] / 1e6:,.1f} MB"
     line = f"here      {entry['precision']:<4}  {entry['dimension']:>4} dimensions  {size}"
-    return line if entry["known"] else f"{line}  added"
+    if entry["known"]:
+        return line
+    return f"{line}  made from {entry['made_from']}" if "made_from" in entry else f"{line}  added"
