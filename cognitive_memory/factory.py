@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from .core.config import Settings
-from .model_folders import Report
 from .providers import create_embedding_provider
 
 if TYPE_CHECKING:
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
         EmbeddingProvider,
         MemoryLoader,
         MemoryRecord,
+        Report,
         RetrievalEngine,
         VectorStorage,
     )
     from .core.reembedding import Reembedding
 
 __all__ = [
-    "Report",
     "create_embedding_provider",
     "create_loaders",
     "create_reembedding",

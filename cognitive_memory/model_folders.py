@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .core.config import Settings
 from .core.errors import ModelIntegrityError
-from .core.model_files import CONFIG_FILE, read_model_config
+from .core.model_files import CONFIG_FILE, STATIC, read_model_config
 
-STATIC = "static"
-"""The provider of static embeddings, and the precision of a model that is a table of them."""
+if TYPE_CHECKING:
+    from .core.interfaces import Report
 
 STORED_PRECISIONS = ("fp16", "int8")
 """Each has a folder of its own; bf16 is a way to compute the fp32 model."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-Report = Callable[[str], None]
-"""Called with one line about what happens."""
 
 
 def model_folder(settings: Settings, model: str | None = None) -> Path:

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from .core.config import Settings
 from .core.errors import ConfigurationError
-from .core.model_files import ModelFolder
+from .core.model_files import STATIC, ModelFolder
 from .model_folders import (
-    STATIC,
-    Report,
     holds_model,
     model_folder,
     prepare_model,
@@ -19,7 +17,7 @@ from .model_folders import (
 from .selection import select
 
 if TYPE_CHECKING:
-    from .core.interfaces import EmbeddingProvider
+    from .core.interfaces import EmbeddingProvider, Report
 
 PROVIDER_GROUP = "cognitive_memory.embedding_providers"
 

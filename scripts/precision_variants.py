@@ -10,8 +10,8 @@ from embedding_peers import OURS, TORCH, Setup
 
 from cognitive_memory import Settings
 from cognitive_memory.core.errors import CognitiveMemoryError, ModelNotFoundError
-from cognitive_memory.core.model_files import ModelConfig, ModelFolder
-from cognitive_memory.encoding.static_provider import STATIC, TABLE_FILE
+from cognitive_memory.core.model_files import STATIC, ModelConfig, ModelFolder
+from cognitive_memory.encoding.static_provider import TABLE_FILE
 from cognitive_memory.model_folders import STORED_PRECISIONS, prepare_static, prepare_teacher
 from cognitive_memory.models.installed import installed_models
 from cognitive_memory.models.quantize import prepare_quantized

@@ -45,6 +45,9 @@ Span = tuple[int, int]
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
+Report = Callable[[str], None]
+"""Called with one line about what happens."""
+
 
 class Closing:
     """``close()`` and the ``with`` statement."""

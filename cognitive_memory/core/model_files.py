@@ -12,15 +12,18 @@ import json
 import mmap
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from .errors import ModelIntegrityError, ModelNotFoundError
+from .errors import ConfigurationError, ModelIntegrityError, ModelNotFoundError
 
 CONFIG_FILE = "model_config.json"
 TOKENIZER_FILE = "tokenizer/tokenizer.json"
 FORMAT = 1
+
+STATIC = "static"
+"""The precision of a model that is a table of token vectors, and the provider of such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,19 @@ class ModelConfig:
         ]
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
         return f"{self.name}/{self.precision}/{self.dimension}/{digest}"
+
+    def cut_to(self, dimension: int | None) -> ModelConfig:
+        """With vectors of that length, ``None`` for all of it.
+
+        Raises ``ConfigurationError`` for a length that the model was not made for.
+        """
+        lengths = (self.dimension, *self.dimensions)
+        if dimension not in (None, *lengths):
+            raise ConfigurationError(
+                f"COGNITIVE_MEMORY_EMBEDDING__DIMENSION={dimension}: {self.name} gives "
+                f"{', '.join(map(str, lengths))} and no other length; set one of them, or none"
+            )
+        return replace(self, dimension=dimension or self.dimension)
 
     def write(self, folder: Path) -> None:
         """Write ``model_config.json`` into ``folder``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +22,13 @@ from ..core.errors import (
     ModelIntegrityError,
 )
 from ..core.interfaces import EmbeddingProvider, Span
-from ..core.model_files import TOKENIZER_FILE, ModelConfig, ModelFolder
+from ..core.model_files import STATIC, TOKENIZER_FILE, ModelConfig, ModelFolder
 from ..core.similarity import Vector
 from .forking import ForkSafeLock
 from .texts import check_texts
 
 if TYPE_CHECKING:
     from .tokenization import TextTokenizer
-
-STATIC = "static"
-"""The precision of a model that is a table."""
 
 TABLE_FILE = "embeddings.npy"
 """(tokens + 1, dim) float32: the weighted vector of each token by its id, zero for tokens that say
@@ -83,13 +80,7 @@ class StaticEmbeddingProvider(EmbeddingProvider):
                 f"the model in {self._model.path} is {config.precision}, not static; run "
                 "'cognitive-memory model distill', or set COGNITIVE_MEMORY_EMBEDDING__PROVIDER=onnx"
             )
-        lengths = (config.dimension, *config.dimensions)
-        if self._dimension not in (None, *lengths):
-            raise ConfigurationError(
-                f"COGNITIVE_MEMORY_EMBEDDING__DIMENSION={self._dimension}: {config.name} has static"
-                f" embeddings of {', '.join(map(str, lengths))}; set one of them, or none"
-            )
-        return replace(config, dimension=self._dimension or config.dimension)
+        return config.cut_to(self._dimension)
 
     @property
     def dimension(self) -> int:  # type: ignore[override]

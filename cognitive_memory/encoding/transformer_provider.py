@@ -135,14 +135,8 @@ class TransformerProvider(EmbeddingProvider):
             return self._config
 
     def _computed_config(self, config: ModelConfig) -> ModelConfig:
-        lengths = (config.dimension, *config.dimensions)
-        dimension = self._dimension or config.dimension
-        if dimension not in lengths:
-            raise ConfigurationError(
-                f"COGNITIVE_MEMORY_EMBEDDING__DIMENSION={dimension}: {config.name} gives "
-                f"{', '.join(map(str, lengths))} and no other length; set one of them, or none"
-            )
-        return replace(config, precision=self._computed(config.precision), dimension=dimension)
+        cut = config.cut_to(self._dimension)
+        return replace(cut, precision=self._computed(config.precision))
 
     @property
     def model_path(self) -> Path:

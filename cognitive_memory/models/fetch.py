@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ..core.errors import (
     ModelIntegrityError,
     ModelNotFoundError,
 )
+from ..core.interfaces import Report
 from ..core.leftovers import FOLDER_SUFFIX
 from ..core.model_files import (
     CONFIG_FILE,
@@ -38,9 +38,6 @@ from .convert import SOURCE_FILES, convert_model, graph_files, model_files, repl
 from .hub import download_from_hub, find_in_cache
 from .registry import ModelRecipe, find_recipe, get_recipe
 from .verify import check_golden
-
-Report = Callable[[str], None]
-"""Called with one line about what happens."""
 
 LOCAL_COPY = "a local copy"
 """Instead of a commit, for files of which nobody said where they are from."""

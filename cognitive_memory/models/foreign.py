@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto
 
 from ..core.errors import ConversionError, InvalidInputError, ModelNotFoundError
+from ..core.interfaces import Report
 from ..core.model_files import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -29,7 +30,7 @@ from ..core.similarity import Vector
 from ..encoding.onnx_provider import ONNXEmbeddingProvider
 from ..encoding.runtime import import_runtime
 from .convert import SOURCE_FILES, convert_model, graph_files, replacing, write_runtime_file
-from .fetch import LOCAL_COPY, Report, pin_files
+from .fetch import LOCAL_COPY, pin_files
 from .onnx_file import read_graph
 from .onnx_interface import adapt_graph, finish_graph
 from .registry import ModelRecipe, find_recipe, parse_recipe

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ConversionError, InvalidInputError, ModelIntegrityError
+from ..core.interfaces import Report
 from ..core.model_files import TOKENIZER_FILE, ModelConfig, check_model_file, record_file
 from ..core.model_files import read_model_config as read_config
 from ..encoding.onnx_provider import ONNXEmbeddingProvider
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from .calibration import ChannelRange
 
 METHODS = ("static", "dynamic")
-
-Report = Callable[[str], None]
-"""Called with one line about what happens."""
 
 
 def prepare_quantized(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ..core.errors import ConversionError, InvalidInputError, ModelIntegrityError
-from ..core.model_files import TOKENIZER_FILE, ModelConfig, ModelFolder, record_file
+from ..core.interfaces import Report
+from ..core.model_files import STATIC, TOKENIZER_FILE, ModelConfig, ModelFolder, record_file
 from ..core.resources import usable_cores
 from ..core.similarity import Vector, normalize
 from ..encoding.onnx_engine import ONNXEngine
 from ..encoding.onnx_provider import ONNXEmbeddingProvider
-from ..encoding.static_provider import STATIC, TABLE_FILE
+from ..encoding.static_provider import TABLE_FILE
 from ..encoding.tokenization import TextTokenizer
 from .convert import check_replaceable, replacing
 from .static_fit import fit_directions
@@ -49,9 +50,6 @@ TOKENS_AT_ONCE = 128
 
 _MARKER = re.compile(r"\[\w+\]|<\w+>|<\|\w+\|>")
 """Tokens that no text has: [PAD], [unused7], <s>."""
-
-Report = Callable[[str], None]
-"""Called with one line about what happens."""
 
 
 @dataclass(frozen=True, slots=True)

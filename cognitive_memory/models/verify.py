@@ -14,11 +14,11 @@ import numpy as np
 
 from ..core.errors import ConversionError
 from ..core.interfaces import EmbeddingProvider
-from ..core.model_files import ModelConfig, check_model_file
+from ..core.model_files import STATIC, ModelConfig, check_model_file
 from ..core.similarity import Vector
 from ..encoding import transformer_provider
 from ..encoding.onnx_provider import ONNXEmbeddingProvider
-from ..encoding.static_provider import STATIC, StaticEmbeddingProvider
+from ..encoding.static_provider import StaticEmbeddingProvider
 
 TOLERANCE = 1e-6
 """Largest difference allowed in any of the values of a golden vector."""

@@ -19,9 +19,9 @@ from cognitive_memory.core.errors import (
     ModelIntegrityError,
     ModelNotFoundError,
 )
-from cognitive_memory.core.model_files import TOKENIZER_FILE, ModelConfig, record_file
+from cognitive_memory.core.model_files import STATIC, TOKENIZER_FILE, ModelConfig, record_file
 from cognitive_memory.core.similarity import Vector
-from cognitive_memory.encoding.static_provider import STATIC, TABLE_FILE, StaticEmbeddingProvider
+from cognitive_memory.encoding.static_provider import TABLE_FILE, StaticEmbeddingProvider
 from cognitive_memory.encoding.tokenization import CHARACTERS_AT_ONCE, PIECE_CHARACTERS
 from cognitive_memory.testing import EmbeddingProviderContract
 
@@ -161,7 +161,10 @@ def test_a_shorter_length_is_the_beginning_of_the_vector(tmp_path: Path) -> None
         assert provider.dimension == provider.get_model_info()["dimension"] == 2
         assert provider.encode("b").tolist() == [0, 1]
         assert provider.fingerprint != StaticEmbeddingProvider(folder).fingerprint
-    with pytest.raises(ConfigurationError, match=r"DIMENSION=3: letters has .* 30, 2, 8; set one"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"DIMENSION=3: letters gives 30, 2, 8 and no other length; set one",
+    ):
         StaticEmbeddingProvider(folder, dimension=3).encode("a")
     with pytest.raises(InvalidInputError, match="got dimension 0"):
         StaticEmbeddingProvider(folder, dimension=0)
