@@ -417,14 +417,17 @@ def size_of(folder: Path) -> int:
 ADD = ("model", "add", "mine", "--from", "source", "--pooling", "mean", "--max-length", "16")
 
 
-def test_model_list(loaded: Cli) -> None:
-    first, *others = loaded.results("model", "list").splitlines()
-    size = size_of(loaded.models / MODEL)
+def test_model_list(loaded: Cli, linked_model: Path) -> None:
+    # A folder of its own: that of the tests may hold more than one model.
+    models = linked_model.parent
+    env = {"COGNITIVE_MEMORY_MODELS_DIR": str(models)}
+    first, *others = loaded.results("model", "list", env=env).splitlines()
+    size = size_of(linked_model)
     assert first == (f"{MODEL}       here      fp32   384 dimensions  {size / 1e6:,.1f} MB")
     assert others[0] == "all-MiniLM-L12-v2      not here         384 dimensions"
     assert [line.split()[0] for line in (first, *others)] == list(KNOWN)
-    document = loaded.json("model", "list")
-    assert document["folder"] == str(loaded.models)
+    document = loaded.json("model", "list", env=env)
+    assert document["folder"] == str(models)
     assert document["models"].pop(MODEL) == {
         "here": True,
         "known": True,
@@ -437,6 +440,10 @@ def test_model_list(loaded: Cli) -> None:
         for name, dimension in KNOWN.items()
         if name != MODEL
     }
+    linked_model.rename(models / f"{MODEL}-int8")
+    last = loaded.results("model", "list", env=env).splitlines()[-1]
+    assert last.startswith(f"{MODEL}-int8 ")
+    assert last.endswith(f"  made from {MODEL}")
 
 
 def test_model_verify(loaded: Cli) -> None:
