@@ -21,7 +21,7 @@ QUESTIONS = (
     "how do I run the tests?",
     "what survives a power cut?",
     "why are settings not read with pydantic?",
-    "how are long texts found?",
+    "what must a quantized model pass before it is written?",
 )
 
 
